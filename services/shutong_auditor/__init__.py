@@ -1,0 +1,1 @@
+"""Verify the audit from outside."""

@@ -1,0 +1,1 @@
+"""Pure: decide one record by one list version."""

@@ -1,0 +1,1 @@
+"""Record out: agencies pull what they were granted."""

@@ -1,0 +1,1 @@
+"""Pure: the audit format that proves what was placed."""

@@ -1,0 +1,1 @@
+"""Pure: regions, organisations, catalogue, grants, the responsibility list."""

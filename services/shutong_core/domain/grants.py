@@ -1,0 +1,178 @@
+"""Grants (共享许可) and duties (责任): who receives what, who owes what."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field, model_validator
+
+from shutong_core.domain.catalogue import ItemName
+from shutong_core.domain.organisations import Uscc
+from shutong_core.domain.rows import Identifier, Part, RegionCode, Row, Text
+
+Timestamp = Annotated[AwareDatetime, Field(strict=False)]  # RFC 3339 with offset
+
+
+class Keep(Part):
+    """Mask *keep*: first and last code points stay, eight `*` between (DESIGN 4.5)."""
+
+    mask: Literal["keep"]
+    first: Annotated[int, Field(ge=0, le=32)] = 0
+    last: Annotated[int, Field(ge=0, le=32)] = 0
+
+
+class Hash(Part):
+    """Mask *hash*: HMAC-SHA-256 with the grant's key over the Avro encoding, 16 bytes base64url."""
+
+    mask: Literal["hash"]
+
+
+class Band(Part):
+    """Mask *band*: numbers by ascending bounds, dates by `year` or `month`."""
+
+    mask: Literal["band"]
+    bounds: tuple[float, ...] | None = None
+    by: Literal["year", "month"] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Band:
+        if (self.bounds is None) == (self.by is None):
+            raise ValueError("band needs either bounds or by")
+        if self.bounds is not None and (
+            not self.bounds
+            or any(a >= b for a, b in zip(self.bounds, self.bounds[1:], strict=False))
+        ):
+            raise ValueError("bounds must be ascending and not empty")
+        return self
+
+
+class Drop(Part):
+    """Mask *drop*: the item is absent from the output."""
+
+    mask: Literal["drop"]
+
+
+Mask = Annotated[Keep | Hash | Band | Drop, Field(discriminator="mask")]
+
+
+class RequesterClass(Part):
+    """A class of requesters, each for its own territory (按类许可)."""
+
+    level: Literal["province", "city", "county", "town"]
+    within: RegionCode
+    #: Cities without counties answer for their towns' systems; extra territories by code.
+    also: tuple[RegionCode, ...] = ()
+
+
+class Scope(Part):
+    """Which regions, on which region role of the dataset."""
+
+    role: str
+    regions: tuple[RegionCode, ...] = ()  # class grants leave it empty: `within` is the scope
+
+
+class SensitiveBasis(Part):
+    """What LAW 36 demands of a grant that lists sensitive items."""
+
+    necessity: Text
+    assessment: Text
+
+
+class Suspension(Part):
+    """A grant that is stopped for now (LAW 30)."""
+
+    since: Timestamp
+    reason: Text
+
+
+class Projection(Part):
+    """Allotted at publishing: what records of writer schema `schema_id` become for this grant."""
+
+    schema_id: int
+    delivered_id: int
+    guid: str
+
+
+class Grant(Row):
+    """共享许可. Items not listed do not flow."""
+
+    kind: Literal["grant"] = "grant"
+    id: Identifier
+    dataset: Identifier
+    requester: Uscc | None = None
+    requester_class: RequesterClass | None = None
+    items: dict[ItemName, Literal["clear"] | Mask]
+    scope: Scope
+    purpose: Identifier
+    basis: Text  # 使用依据
+    scenario: Text  # 使用场景
+    mode: Literal["interface", "batch", "file"]
+    valid_from: Timestamp
+    valid_until: Timestamp
+    agreement: Text  # agreement id
+    approvers: tuple[Text, ...]
+    quota: Annotated[int, Field(ge=1)] | None = None
+    return_flow: bool = False  # 下行回流 (Art. 24)
+    condition: Annotated[str, Field(max_length=2000)] | None = None
+    cloudevents: bool = False
+    sensitive_basis: SensitiveBasis | None = None
+    minors: bool = False
+    suspended: Suspension | None = None
+    replaces: Identifier | None = None
+    key_epoch: Annotated[int, Field(ge=1)] = 1
+    own_client: bool = False  # the agency reads Kafka itself
+    partitions: Literal["one", "lanes"] = "one"
+    retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
+    projections: tuple[Projection, ...]
+
+    @model_validator(mode="after")
+    def _one_requester(self) -> Grant:
+        if (self.requester is None) == (self.requester_class is None):
+            raise ValueError("a grant needs either requester or requester_class")
+        return self
+
+
+class Duty(Row):
+    """责任: the provider must supply this dataset, this fresh and this complete."""
+
+    kind: Literal["duty"] = "duty"
+    id: Identifier
+    provider: Uscc
+    dataset: Identifier
+    grants: tuple[Identifier, ...]
+    basis: Text
+    update_cycle: Literal["realtime", "daily", "weekly", "monthly", "quarterly", "yearly"]
+    completeness_percent: Annotated[float, Field(ge=0, le=100)] = 99.9
+    responsible: Text
+
+
+class Purpose(Row):
+    """A purpose code that grants may name."""
+
+    kind: Literal["purpose"] = "purpose"
+    id: Identifier
+    title: Text
+
+
+class Negative(Row):
+    """负面清单: these items of a dataset (none named: all) are not shared."""
+
+    kind: Literal["negative"] = "negative"
+    id: Identifier
+    dataset: Identifier
+    items: tuple[ItemName, ...] = ()
+    basis: Text
+
+
+class Bus(Row):
+    """What the whole node has in common; exactly one row, id `bus`."""
+
+    kind: Literal["bus"] = "bus"
+    id: Literal["bus"] = "bus"
+    title: Text
+    region: RegionCode
+    lanes: Annotated[int, Field(ge=1, le=64)]
+    division_table: Text  # date of the table, e.g. 2023-06-30
+    division_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    audit_term_days: Annotated[int, Field(ge=1096)] = 1096  # >= 3 years (LAW 50)
+    traceparent: bool = False

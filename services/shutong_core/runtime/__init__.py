@@ -1,0 +1,1 @@
+"""I/O: Kafka, files, settings, logs, metrics, health."""

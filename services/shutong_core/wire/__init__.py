@@ -1,0 +1,1 @@
+"""Pure: what a record looks like in bytes."""

@@ -1,0 +1,1 @@
+"""Record in: departments publish over HTTP or from a file."""

@@ -1,0 +1,1 @@
+"""The sample story, played through public interfaces only."""
