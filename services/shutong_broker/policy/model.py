@@ -1,0 +1,108 @@
+"""What the decision takes and gives: a record and lane facts in, one `Decision` out.
+
+Plain values only, so that any past decision can be replayed and compared byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from shutong_core.domain.reasons import Reason
+
+
+class Operation(StrEnum):
+    """What the publisher did: 新增/变更, 更正, 注销/撤销."""
+
+    PUT = "put"
+    CORRECT = "correct"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class InboundRecord:
+    """One record of `inbound.<dataset>` as Kafka holds it; `partition` is the lane."""
+
+    dataset: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+    timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaneFacts:
+    """What only memory can tell, computed by the lane before deciding.
+
+    `repeat` is `Reason.DUPLICATE`, `Reason.ID_REUSED` or None.
+    """
+
+    repeat: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A record for one grant's delivery topic: key, framed value, cloudevents headers if asked."""
+
+    grant: str
+    key: bytes
+    value: bytes
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """A grant of the dataset that does not get the record, with the one reason."""
+
+    grant: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """All verdicts of one record.
+
+    `refusal` set: refused as a whole, then `placements` and `withheld` are empty and `path` names
+    the item at fault ("" for the record itself), never its value.
+    `publisher` is `<organisation>/<system>`, "" if unknown. `event_id` is the idempotency id of
+    the publisher, None if it gave none. `body` is the Avro body without framing: b"" for a null
+    value, the raw value where the framing cannot be read. `tokens` are 16-byte keyed BLAKE2b
+    digests of the subject values. Every grant of the dataset is in exactly one of `placements`
+    and `withheld` unless the record is refused.
+    """
+
+    refusal: Reason | None
+    path: str
+    publisher: str
+    event_id: str | None
+    body: bytes
+    tokens: tuple[bytes, ...]
+    operation: Operation
+    placements: tuple[Placement, ...]
+    withheld: tuple[Withheld, ...]
+
+
+class DatasetPolicy(Protocol):
+    """The list in force as it bears on one dataset. Implementations are pure and never raise."""
+
+    @property
+    def dataset(self) -> str:
+        """The dataset's id."""
+        ...
+
+    @property
+    def grants(self) -> tuple[str, ...]:
+        """Ids of every grant of the dataset, ascending."""
+        ...
+
+    def decide(self, record: InboundRecord, facts: LaneFacts, now_ms: int) -> Decision:
+        """All verdicts of `record` at `now_ms` (milliseconds since the epoch, UTC)."""
+        ...
+
+    def identity(self, record: InboundRecord) -> tuple[str, str] | None:
+        """(publisher, event id) read from the headers alone; None if there is no event id."""
+        ...
