@@ -175,4 +175,3 @@ class Bus(Row):
     division_table: Text  # date of the table, e.g. 2023-06-30
     division_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     audit_term_days: Annotated[int, Field(ge=1096)] = 1096  # >= 3 years (LAW 50)
-    traceparent: bool = False

@@ -1,0 +1,232 @@
+"""One transactional producer with the discipline that aiokafka lacks.
+
+Why not aiokafka's producer as it is: it commits although a record of the transaction failed
+(KAFKA-9279 forbids that in Java); it re-sends EndTxn after a timeout, which can end a *later*
+transaction (KAFKA-17754); nothing in it times out by itself. So here: every send is awaited
+before commit, every step has a deadline, and after any timeout or disconnect on a transactional
+request the producer is thrown away: the next InitProducerId bumps the epoch, which fences
+whatever is still under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import aiokafka.producer.sender
+from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    KafkaConnectionError,
+    KafkaError,
+    NodeNotReadyError,
+    ProducerFenced,
+    RequestTimedOutError,
+)
+from aiokafka.structs import OffsetAndMetadata, RecordMetadata
+
+from shutong_core.domain.errors import Fatal, Retryable
+from shutong_core.wire.batches import RecordBatch
+
+#: aiokafka waits this long on CONCURRENT_TRANSACTIONS after each commit; 20 ms by default, which
+#: would be most of a small transaction's time. A test pins the aiokafka version this is known for.
+CONCURRENT_TRANSACTIONS_BACKOFF_S = 0.002
+aiokafka.producer.sender.BACKOFF_OVERRIDE = CONCURRENT_TRANSACTIONS_BACKOFF_S
+
+# API keys whose loss leaves the transaction's state at the coordinator unknown.
+_PRODUCE, _ADD_PARTITIONS, _ADD_OFFSETS, _END_TXN, _TXN_OFFSET_COMMIT = 0, 24, 25, 26, 28
+_POISONOUS = frozenset({_PRODUCE, _ADD_PARTITIONS, _ADD_OFFSETS, _END_TXN, _TXN_OFFSET_COMMIT})
+
+_T = TypeVar("_T")
+
+
+class Fenced(Fatal):
+    """Another producer took this transactional id (or the coordinator timed ours out)."""
+
+
+class TransactionFailed(Retryable):
+    """The transaction did not commit and never will; start anew with a new producer."""
+
+
+class CommitUnknown(Retryable):
+    """EndTxn was sent, no answer came: read the log to learn which it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Bounds in seconds; send + offsets + commit must stay below the transaction timeout."""
+
+    start_s: float = 20.0
+    send_s: float = 4.0
+    offsets_s: float = 3.0
+    commit_s: float = 5.0
+    stop_s: float = 5.0
+    transaction_timeout_ms: int = 15_000
+    request_timeout_ms: int = 4_000
+
+
+class TransactionalProducer:
+    """A producer for one transactional id, from InitProducerId until the first doubt."""
+
+    def __init__(
+        self,
+        client: Mapping[str, Any],
+        transactional_id: str,
+        deadlines: Deadlines,
+        *,
+        batch_bytes_max: int,
+        compression: str | None = None,
+    ) -> None:
+        self._deadlines = deadlines
+        self.transactional_id = transactional_id
+        self.poisoned = False
+        self._producer = AIOKafkaProducer(
+            **client,
+            transactional_id=transactional_id,
+            transaction_timeout_ms=deadlines.transaction_timeout_ms,
+            request_timeout_ms=deadlines.request_timeout_ms,
+            max_batch_size=batch_bytes_max,
+            max_request_size=batch_bytes_max + 4096,
+            linger_ms=0,
+            acks="all",
+            compression_type=compression,
+        )
+        self._watch_for_poison()
+        self._sends: list[Awaitable[RecordMetadata]] = []
+
+    def _watch_for_poison(self) -> None:
+        client = self._producer.client
+        original = client.send
+
+        async def send(node_id: int, request: Any, **kwargs: Any) -> Any:
+            try:
+                return await original(node_id, request, **kwargs)
+            except (RequestTimedOutError, KafkaConnectionError, asyncio.CancelledError):
+                # NodeNotReady is not here: nothing was sent then.
+                if getattr(request, "API_KEY", None) in _POISONOUS:
+                    self.poisoned = True
+                raise
+
+        client.send = send
+
+    async def start(self) -> None:
+        """InitProducerId: fences the predecessor, waits until its transaction has ended.
+
+        Raises Retryable when Kafka does not answer in time.
+        """
+        await self._bounded(self._producer.start(), self._deadlines.start_s, "start")
+
+    async def begin(self) -> None:
+        """Open a transaction. Raises TransactionFailed if this producer must not be used again."""
+        if self.poisoned:
+            raise TransactionFailed("this producer saw a lost request: take a new one")
+        self._sends = []
+        await self._bounded(self._producer.begin_transaction(), self._deadlines.send_s, "begin")
+
+    async def send(self, batch: RecordBatch) -> Awaitable[RecordMetadata]:
+        """Queue one record batch; the awaitable gives its base offset and log-append time.
+
+        Raises TransactionFailed if the batch does not fit into one Kafka record batch.
+        """
+        builder = self._producer.create_batch()
+        for record in batch.records:
+            added = builder.append(
+                timestamp=None, key=record.key, value=record.value, headers=list(record.headers)
+            )
+            if added is None:
+                raise TransactionFailed(f"a record batch for {batch.topic} is larger than allowed")
+        builder.close()
+        future: Awaitable[RecordMetadata] = await self._bounded(
+            self._producer.send_batch(builder, batch.topic, partition=batch.partition),
+            self._deadlines.send_s,
+            "send",
+        )
+        self._sends.append(future)
+        return future
+
+    async def offsets(self, offsets: Mapping[tuple[str, int], int], group: str) -> None:
+        """Make next input offsets part of the transaction; (topic, partition) → offset."""
+        data = {TopicPartition(*tp): OffsetAndMetadata(at, "") for tp, at in offsets.items()}
+        await self._bounded(
+            self._producer.send_offsets_to_transaction(data, group),
+            self._deadlines.offsets_s,
+            "offsets",
+        )
+
+    async def flush(self) -> None:
+        """Wait for every send of this transaction. Raises TransactionFailed if one failed."""
+        for future in self._sends:
+            await self._bounded(future, self._deadlines.send_s, "flush")
+
+    async def commit(self) -> None:
+        """Flush, then commit. Raises TransactionFailed before EndTxn, CommitUnknown after."""
+        await self.flush()
+        try:
+            async with asyncio.timeout(self._deadlines.commit_s):
+                await self._producer.commit_transaction()
+        except (ProducerFenced, InvalidProducerEpoch) as error:
+            raise Fenced(f"{self.transactional_id}: fenced at commit") from error
+        except (TimeoutError, KafkaError, AssertionError) as error:
+            self.poisoned = True
+            raise CommitUnknown(f"{self.transactional_id}: commit got no answer") from error
+
+    async def close(self) -> None:
+        """Let go of the producer within its deadline; an open transaction is left to be aborted."""
+        try:
+            async with asyncio.timeout(self._deadlines.stop_s):
+                await self._abandon()
+        except (TimeoutError, KafkaError, AssertionError):
+            self.poisoned = True
+
+    async def _abandon(self) -> None:
+        # producer.stop() would first wait for queued batches, for ever if Kafka is away; what is
+        # queued here belongs to a transaction that nobody will commit.
+        producer = self._producer
+        task = producer._sender.sender_task
+        if task is not None and not task.done():
+            producer._message_accumulator.fail_all(TransactionFailed("the producer was closed"))
+            task.cancel()
+        await producer.client.close()
+        producer._closed = True
+        await asyncio.gather(*(_quiet(send) for send in self._sends))
+        self._sends = []
+
+    async def _bounded(self, step: Awaitable[_T], seconds: float, name: str) -> _T:
+        try:
+            async with asyncio.timeout(seconds):
+                return await step
+        except (ProducerFenced, InvalidProducerEpoch) as error:
+            raise Fenced(f"{self.transactional_id}: fenced at {name}") from error
+        except (TimeoutError, KafkaError, NodeNotReadyError, AssertionError) as error:
+            self.poisoned = True
+            raise TransactionFailed(
+                f"{self.transactional_id}: {name} failed: {type(error).__name__}"
+            ) from error
+
+
+async def _quiet(send: Awaitable[RecordMetadata]) -> None:
+    try:
+        async with asyncio.timeout(0.1):
+            await send
+    except (TimeoutError, KafkaError, Retryable):
+        return
+
+
+async def in_one_transaction(
+    make: Callable[[], TransactionalProducer], batches: Sequence[RecordBatch]
+) -> None:
+    """Write `batches` in one transaction of a producer that lives only for it.
+
+    For rare writes (list versions, schemas); raises as TransactionalProducer does.
+    """
+    producer = make()
+    try:
+        await producer.start()
+        await producer.begin()
+        for batch in batches:
+            await producer.send(batch)
+        await producer.commit()
+    finally:
+        await producer.close()
