@@ -19,7 +19,8 @@ from fastavro.schema import SchemaParseException, UnknownType
 from shutong_core.domain.catalogue import Grade, Item
 from shutong_core.domain.errors import Rejected
 from shutong_core.domain.schemaview import FieldType, highest_grade
-from shutong_core.wire.lint import TEXT_BYTES_MAX, Finding, read_schema
+from shutong_core.wire.findings import TEXT_BYTES_MAX, Finding
+from shutong_core.wire.lint import read_schema
 from shutong_core.wire.metadata import DeliveredItem
 from shutong_core.wire.shapes import Enum, Field, Nullable, Record, inner
 

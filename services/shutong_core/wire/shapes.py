@@ -163,22 +163,25 @@ def default_fits(shape: Shape, default: Any) -> bool:
     """
     if isinstance(shape, Nullable):
         return default is None
+    if isinstance(shape, (Array, Map, Record)):
+        return _nested_default_fits(shape, default)
     if isinstance(shape, Plain):
         return _plain_default_fits(shape, default)
-    if isinstance(shape, Fixed):
-        return _is_byte_text(default) and len(default) == shape.size and _decimal_ok(shape, default)
     if isinstance(shape, Enum):
         return isinstance(default, str) and default in shape.symbols
+    return _is_byte_text(default) and len(default) == shape.size and _decimal_ok(shape, default)
+
+
+def _nested_default_fits(shape: Array | Map | Record, default: Any) -> bool:
     if isinstance(shape, Array):
         return isinstance(default, list) and all(default_fits(shape.items, v) for v in default)
+    if not isinstance(default, dict):
+        return False
     if isinstance(shape, Map):
-        return isinstance(default, dict) and all(
-            default_fits(shape.values, v) for v in default.values()
-        )
-    return (
-        isinstance(default, dict)
-        and set(default) == {field.name for field in shape.fields}
-        and all(default_fits(field.shape, default[field.name]) for field in shape.fields)
+        return all(default_fits(shape.values, value) for value in default.values())
+    fields = {field.name: field.shape for field in shape.fields}
+    return fields.keys() == default.keys() and all(
+        default_fits(fields[name], value) for name, value in default.items()
     )
 
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 import math
 import struct
 import uuid
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from shutong_core.domain.errors import Rejected
 from shutong_core.domain.reasons import Reason
@@ -81,26 +82,29 @@ class _Walk:
         self.values += 1
         if self.values > VALUES_MAX:
             raise self.fault(f"more than {VALUES_MAX} values")
-        if isinstance(shape, Nullable):
-            if self.number(0, 1, "union branch"):
-                self.value(shape.value)
-        elif isinstance(shape, Plain):
-            self.plain(shape)
-        elif isinstance(shape, Record):
-            for field in shape.fields:
-                self.path.append(f".{field.name}")
-                self.value(field.shape)
-                self.path.pop()
-        elif isinstance(shape, Enum):
-            self.number(0, len(shape.symbols) - 1, "enum index")
-        elif isinstance(shape, Fixed):
-            raw = self.take(shape.size)
-            if shape.logical == "decimal":
-                self.decimal(raw, shape.precision)
-        elif isinstance(shape, Array):
-            self.items(shape)
-        else:
-            self.entries(shape)
+        _WALKERS[type(shape)](self, shape)
+
+    def nullable(self, shape: Nullable) -> None:
+        """Pass over a union branch and its value."""
+        if self.number(0, 1, "union branch"):
+            self.value(shape.value)
+
+    def record(self, shape: Record) -> None:
+        """Pass over the fields."""
+        for field in shape.fields:
+            self.path.append(f".{field.name}")
+            self.value(field.shape)
+            self.path.pop()
+
+    def symbol(self, shape: Enum) -> None:
+        """Pass over an enum's index."""
+        self.number(0, len(shape.symbols) - 1, "enum index")
+
+    def fixed(self, shape: Fixed) -> None:
+        """Pass over fixed bytes."""
+        raw = self.take(shape.size)
+        if shape.logical == "decimal":
+            self.decimal(raw, shape.precision)
 
     def plain(self, shape: Plain) -> None:
         """Pass over one primitive value."""
@@ -218,3 +222,14 @@ class _Walk:
         if not low <= value <= high:
             raise self.fault(f"{what} is out of range")
         return value
+
+
+_WALKERS: Final[Mapping[type, Callable[[_Walk, Any], None]]] = {
+    Plain: _Walk.plain,
+    Fixed: _Walk.fixed,
+    Enum: _Walk.symbol,
+    Array: _Walk.items,
+    Map: _Walk.entries,
+    Record: _Walk.record,
+    Nullable: _Walk.nullable,
+}
