@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis  # noqa: F401 - imported late, its pytest plugin trips over a CPython 3.11 fault
 import pytest
 
 from shutong_core.runtime.kafka_jars import Toolchain

@@ -78,8 +78,10 @@ class TransactionalProducer:
         *,
         batch_bytes_max: int,
         compression: str | None = None,
+        on_end_txn: Callable[[], None] | None = None,
     ) -> None:
         self._deadlines = deadlines
+        self._on_end_txn = on_end_txn
         self.transactional_id = transactional_id
         self.poisoned = False
         self._producer = AIOKafkaProducer(
@@ -101,6 +103,9 @@ class TransactionalProducer:
         original = client.send
 
         async def send(node_id: int, request: Any, **kwargs: Any) -> Any:
+            if self._on_end_txn is not None and getattr(request, "API_KEY", None) == _END_TXN:
+                # Runs once the request is in the socket, before its answer can be read.
+                asyncio.get_running_loop().call_soon(self._on_end_txn)
             try:
                 return await original(node_id, request, **kwargs)
             except (RequestTimedOutError, KafkaConnectionError, asyncio.CancelledError):
@@ -183,15 +188,13 @@ class TransactionalProducer:
     async def _abandon(self) -> None:
         # producer.stop() would first wait for queued batches, for ever if Kafka is away; what is
         # queued here belongs to a transaction that nobody will commit.
-        producer = self._producer
-        task = producer._sender.sender_task
-        if task is not None and not task.done():
-            producer._message_accumulator.fail_all(TransactionFailed("the producer was closed"))
+        task = self._producer._sender.sender_task
+        if task is not None:
             task.cancel()
-        await producer.client.close()
-        producer._closed = True
-        await asyncio.gather(*(_quiet(send) for send in self._sends))
-        self._sends = []
+        await self._producer.client.close()
+        self._producer._closed = True
+        if task is not None:
+            await asyncio.gather(task, return_exceptions=True)
 
     async def _bounded(self, step: Awaitable[_T], seconds: float, name: str) -> _T:
         try:
@@ -204,14 +207,6 @@ class TransactionalProducer:
             raise TransactionFailed(
                 f"{self.transactional_id}: {name} failed: {type(error).__name__}"
             ) from error
-
-
-async def _quiet(send: Awaitable[RecordMetadata]) -> None:
-    try:
-        async with asyncio.timeout(0.1):
-            await send
-    except (TimeoutError, KafkaError, Retryable):
-        return
 
 
 async def in_one_transaction(

@@ -1,0 +1,184 @@
+"""Taking a lane: read what its predecessor committed, trust nothing that does not fit together.
+
+Order matters: the caller has started the lane's transactional producer before, so nothing that
+is read here can still change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from shutong_broker.state import NO_PREVIOUS, LaneState
+from shutong_broker.statecodec import StateCodec
+from shutong_broker.window import WINDOW_AGE_MS_MAX, WINDOW_IDS_MAX, RepeatWindow, Seen
+from shutong_core.audit.block import parse_block
+from shutong_core.audit.header import header_hash
+from shutong_core.domain.errors import Fatal, Rejected, Retryable
+from shutong_core.wire.topics import Topics
+
+READ_S_MAX = 60.0
+_STEP_OFFSETS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class TakenLane:
+    """A lane's committed state, with the window of accepted ids rebuilt from its audit."""
+
+    state: LaneState
+    window: RepeatWindow
+    blocks_read: int
+
+
+async def take_lane(
+    client: Mapping[str, Any],
+    topics: Topics,
+    lane: int,
+    states: StateCodec,
+    now_ms: int,
+) -> TakenLane:
+    """The state to go on from.
+
+    Raises Fatal if the lane's head and its audit do not agree (the lane must not go on), Retryable
+    if Kafka does not answer.
+    """
+    try:
+        async with asyncio.timeout(READ_S_MAX), _reader(client) as reader:
+            state, head_from = await _state(reader, topics, lane, states)
+            window, blocks = await _replay_audit(reader, topics, lane, state, head_from, now_ms)
+            return TakenLane(state, window, blocks)
+    except (KafkaError, TimeoutError) as error:
+        raise Retryable(f"lane {lane}: cannot read its state: {type(error).__name__}") from error
+
+
+@asynccontextmanager
+async def _reader(client: Mapping[str, Any]) -> AsyncIterator[AIOKafkaConsumer]:
+    reader = AIOKafkaConsumer(
+        **client,
+        group_id=None,
+        auto_offset_reset="none",
+        isolation_level="read_committed",
+        check_crcs=True,
+        max_partition_fetch_bytes=4 * 1024 * 1024,
+        fetch_max_wait_ms=50,
+    )
+    await reader.start()
+    try:
+        yield reader
+    finally:
+        await reader.stop()
+
+
+async def _committed(
+    reader: AIOKafkaConsumer, tp: TopicPartition, first: int, end: int
+) -> AsyncIterator[Any]:
+    """Committed records of `tp` at offsets `first` … `end` - 1."""
+    if first >= end:
+        return
+    reader.assign([tp])
+    reader.seek(tp, first)
+    while await reader.position(tp) < end:
+        found = await reader.getmany(tp, timeout_ms=200)
+        for record in found.get(tp, ()):
+            if record.offset < end:
+                yield record
+
+
+async def _state(
+    reader: AIOKafkaConsumer, topics: Topics, lane: int, states: StateCodec
+) -> tuple[LaneState, int]:
+    tp = TopicPartition(topics.lanes, lane)
+    first = (await reader.beginning_offsets([tp]))[tp]
+    end = (await reader.end_offsets([tp]))[tp]
+    rows: dict[bytes, bytes] = {}
+    async for record in _committed(reader, tp, first, end):
+        if record.value is None:
+            rows.pop(record.key, None)
+        else:
+            rows[record.key] = record.value
+    try:
+        return states.decode(rows)
+    except Rejected as error:
+        raise Fatal(f"lane {lane}: its stored state cannot be read: {error}") from error
+
+
+async def _replay_audit(
+    reader: AIOKafkaConsumer,
+    topics: Topics,
+    lane: int,
+    state: LaneState,
+    head_from: int,
+    now_ms: int,
+) -> tuple[RepeatWindow, int]:
+    """Hold the head against the last block; rebuild the window from the blocks before it.
+
+    Blocks are read backwards in growing steps, until the window is full or its age is reached: a
+    busy lane writes far more in 24 h than the window holds.
+    """
+    tp = TopicPartition(topics.audit, lane)
+    oldest_ms = now_ms - WINDOW_AGE_MS_MAX
+    beginning = (await reader.beginning_offsets([tp]))[tp]
+    high = (await reader.end_offsets([tp]))[tp]
+    recent = (await reader.offsets_for_times({tp: oldest_ms}))[tp]
+    floor = max(beginning, min(head_from, recent.offset if recent else high))
+    low = max(beginning, min(head_from, high - _STEP_OFFSETS))
+    steps: list[list[Seen]] = []
+    ids = blocks = 0
+    last: _Last | None = None
+    while True:
+        seen: list[Seen] = []
+        async for record in _committed(reader, tp, low, high):
+            seen += _accepted(record, lane, oldest_ms)
+            blocks += 1
+            if not steps:
+                last = _Last(header_hash(record.key), record.offset)
+        steps.append(seen)
+        ids += len(seen)
+        if low <= floor or ids >= WINDOW_IDS_MAX:
+            break
+        low, high = max(floor, low - (high - low) * 2), low
+    _check_head(lane, state, last)
+    window = RepeatWindow()
+    for step in reversed(steps):
+        for each in step:
+            window.add(each)
+    return window, blocks
+
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    hash: bytes
+    offset: int
+
+
+def _check_head(lane: int, state: LaneState, last: _Last | None) -> None:
+    found = last.hash if last else NO_PREVIOUS
+    if found != state.header_hash or (last is None) != (state.sequence == 0):
+        raise Fatal(
+            f"lane {lane}: its head (block {state.sequence}) is not the last block of the audit"
+            f" (offset {last.offset if last else None}): nothing is placed; compare with a"
+            " receipt or checkpoint before anything is repaired"
+        )
+    state.block_offset = last.offset if last else -1
+
+
+def _accepted(record: Any, lane: int, oldest_ms: int) -> list[Seen]:
+    try:
+        block = parse_block(record.key, record.value)
+    except Rejected as error:
+        raise Fatal(
+            f"lane {lane}: the audit block at offset {record.offset} cannot be read: {error}"
+        ) from error
+    if block.header.decided_ms < oldest_ms:
+        return []
+    return [
+        Seen(row.id_hash, block.body.salt, row.digest, block.header.decided_ms)
+        for row in block.body.rows
+        if row.id_hash is not None and row.refusal is None
+    ]

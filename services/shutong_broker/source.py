@@ -1,0 +1,117 @@
+"""The inputs of one lane: partition n of every `inbound.<dataset>`, read by `assign`.
+
+Offsets live in a group that nobody joins, so that no rebalance moves them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from shutong_broker.plan import Polled
+from shutong_broker.policy.model import InboundRecord
+from shutong_core.domain.errors import Retryable
+from shutong_core.wire.topics import Topics
+
+
+class InboundSource:
+    """Reads one lane's inputs from given positions."""
+
+    def __init__(self, client: Mapping[str, Any], topics: Topics, group: str, lane: int) -> None:
+        self._topics = topics
+        self._lane = lane
+        self._consumer = AIOKafkaConsumer(
+            **client,
+            group_id=group,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            check_crcs=True,
+            max_partition_fetch_bytes=2 * 1024 * 1024,
+            fetch_max_wait_ms=500,
+        )
+        self._datasets: frozenset[str] = frozenset()
+        self.parked: set[str] = set()
+
+    async def start(self) -> None:
+        """Connect. Raises Retryable when Kafka is away."""
+        try:
+            await self._consumer.start()
+        except KafkaError as error:
+            raise Retryable(f"cannot read inbound: {type(error).__name__}") from error
+
+    async def close(self) -> None:
+        """Disconnect; never fails."""
+        await self._consumer.stop()
+
+    def _tp(self, dataset: str) -> TopicPartition:
+        return TopicPartition(self._topics.inbound(dataset), self._lane)
+
+    async def committed(self, dataset: str) -> int | None:
+        """The offset committed for a dataset, asked afresh; None if there is none."""
+        offset: int | None = await self._consumer.committed(self._tp(dataset))
+        return offset
+
+    async def beginnings(self, datasets: Sequence[str]) -> dict[str, int]:
+        """The first offset still kept, per dataset."""
+        wanted = {self._tp(dataset): dataset for dataset in datasets}
+        if not wanted:
+            return {}
+        found = await self._consumer.beginning_offsets(list(wanted))
+        return {wanted[tp]: offset for tp, offset in found.items()}
+
+    @property
+    def datasets(self) -> frozenset[str]:
+        """What is being read."""
+        return self._datasets
+
+    def read_from(self, positions: Mapping[str, int]) -> None:
+        """Read exactly these datasets from these offsets, in place of any before."""
+        self._datasets = frozenset(positions)
+        self._consumer.assign([self._tp(dataset) for dataset in sorted(positions)])
+        for dataset, offset in positions.items():
+            self._consumer.seek(self._tp(dataset), offset)
+
+    def park(self, dataset: str) -> None:
+        """Stop reading one input; the others flow on."""
+        self.parked.add(dataset)
+        if dataset in self._datasets:
+            self._consumer.pause(self._tp(dataset))
+
+    async def poll(self, wait_ms: int, records_max: int) -> tuple[Polled, ...]:
+        """What has come, at most `records_max` records; inputs take turns inside the client.
+
+        An input whose position is no longer kept is parked and named in `parked`.
+        """
+        if not self._datasets:
+            return ()
+        try:
+            found = await self._consumer.getmany(timeout_ms=wait_ms, max_records=records_max)
+        except OffsetOutOfRangeError as error:
+            for tp in error.args[0]:
+                self.park(self._topics.dataset_of(tp.topic) or "")
+            return ()
+        except KafkaError as error:
+            raise Retryable(f"cannot read inbound: {type(error).__name__}") from error
+        polled = []
+        for tp, records in found.items():
+            dataset = self._topics.dataset_of(tp.topic)
+            if not records or dataset is None or dataset in self.parked:
+                continue
+            polled.append(Polled(dataset, [_record(dataset, raw) for raw in records]))
+        return tuple(sorted(polled, key=lambda each: each.dataset))
+
+
+def _record(dataset: str, raw: Any) -> InboundRecord:
+    return InboundRecord(
+        dataset=dataset,
+        partition=raw.partition,
+        offset=raw.offset,
+        key=raw.key,
+        value=raw.value,
+        headers=raw.headers,
+        timestamp_ms=raw.timestamp,
+    )

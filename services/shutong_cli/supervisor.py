@@ -1,0 +1,122 @@
+"""Runs the bus's services as child processes: starts them in order, stops them in reverse.
+
+Each child is told apart by its process id; nothing is ever stopped by name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2 as httpx
+
+from shutong_core.domain.errors import Fatal
+
+READY_S_MAX = 60.0
+STOP_S_MAX = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePlan:
+    """One service to run: Python module, its own settings, where it answers."""
+
+    name: str
+    module: str
+    environment: Mapping[str, str]
+    admin_url: str
+    url: str | None = None
+
+
+class Supervisor:
+    """Child processes of one `shutong up`; logs go to one file per service."""
+
+    def __init__(self, log_dir: Path, environment: Mapping[str, str]) -> None:
+        self._log_dir = log_dir
+        self._environment = dict(environment)
+        self._children: dict[str, asyncio.subprocess.Process] = {}
+        self._plans: dict[str, ServicePlan] = {}
+
+    @property
+    def plans(self) -> tuple[ServicePlan, ...]:
+        """What was started, in order."""
+        return tuple(self._plans.values())
+
+    def log_file(self, name: str) -> Path:
+        """Where that service's output goes."""
+        return self._log_dir / f"{name}.log"
+
+    async def start(self, plan: ServicePlan) -> None:
+        """Start one service. It runs in a session of its own: Ctrl-C reaches only this process."""
+        self._log_dir.mkdir(parents=True, exist_ok=True)
+        with self.log_file(plan.name).open("ab") as log:
+            self._children[plan.name] = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                plan.module,
+                env={**self._environment, **plan.environment},
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._plans[plan.name] = plan
+
+    async def ready(self) -> None:
+        """Wait until every service says it is ready. Raises Fatal with what to look at."""
+        async with httpx.AsyncClient(timeout=2.0, trust_env=False) as http:
+            await asyncio.gather(*(self._ready(http, plan) for plan in self.plans))
+
+    async def _ready(self, http: httpx.AsyncClient, plan: ServicePlan) -> None:
+        deadline = asyncio.get_running_loop().time() + READY_S_MAX
+        why = "no answer"
+        while asyncio.get_running_loop().time() < deadline:
+            self.check(plan.name)
+            try:
+                answer = await http.get(f"{plan.admin_url}/readyz", params={"verbose": "1"})
+                if answer.status_code == httpx.codes.OK:
+                    return
+                why = answer.text[:500]
+            except httpx.HTTPError as error:
+                why = type(error).__name__
+            await asyncio.sleep(0.05)
+        raise Fatal(
+            f"{plan.name} 在 {READY_S_MAX:.0f} 秒内未就绪 / did not become ready: {why}\n"
+            f"日志 / log: {self.log_file(plan.name)}"
+        )
+
+    def check(self, name: str) -> None:
+        """Raise Fatal if that service has ended by itself."""
+        code = self._children[name].returncode
+        if code is not None:
+            tail = self.log_file(name).read_text(errors="replace").splitlines()[-5:]
+            raise Fatal(
+                f"{name} 已退出（{code}） / ended with {code}; log {self.log_file(name)}:\n"
+                + "\n".join(tail)
+            )
+
+    def check_all(self) -> None:
+        """Raise Fatal if any service has ended by itself."""
+        for name in self._children:
+            self.check(name)
+
+    async def stop(self) -> None:
+        """SIGTERM in reverse order, SIGKILL for whoever does not drain in time."""
+        for name in reversed(list(self._children)):
+            await _stop(self._children[name])
+        self._children.clear()
+
+
+async def _stop(child: asyncio.subprocess.Process) -> None:
+    if child.returncode is not None:
+        return
+    child.send_signal(signal.SIGTERM)
+    try:
+        async with asyncio.timeout(STOP_S_MAX):
+            await child.wait()
+    except TimeoutError:
+        child.kill()
+        await child.wait()
