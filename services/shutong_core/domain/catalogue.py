@@ -15,6 +15,8 @@ from shutong_core.domain.organisations import Uscc
 from shutong_core.domain.rows import Identifier, Part, RegionCode, Row, Text
 
 ItemName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+#: Four bytes in the Confluent wire format.
+SchemaId = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Sha256Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -51,8 +53,8 @@ class Item(Part):
 class SchemaRef(Part):
     """One registered schema version of a dataset; `id` and `guid` are allotted at registration."""
 
-    version: int
-    id: int
+    version: Annotated[int, Field(ge=1, le=10_000)]
+    id: SchemaId
     guid: str
     digest: Sha256Hex  # SHA-256 over the full schema in RFC 8785 form: policy identity
 
@@ -104,6 +106,16 @@ class OperationItem(Part):
     item: ItemName
 
 
+class Tightening(Part):
+    """What an edit that tightens the share class or adds a condition rests on.
+
+    政务数据共享条例 Art. 15 forbids conditions that a department adds by itself.
+    """
+
+    approval: Text  # number of the authority's approval, a new one for each tightening
+    basis: Text
+
+
 class Dataset(Row):
     """数据资源: a catalogue entry in force."""
 
@@ -130,6 +142,7 @@ class Dataset(Row):
     not_shared_basis: Text | None = None  # 法律, 行政法规 or 国务院决定
     not_shared_basis_kind: Literal["law", "regulation", "state_council"] | None = None
     use_conditions: Text | None = None
+    tightening: Tightening | None = None
     update_cycle: Literal["realtime", "daily", "weekly", "monthly", "quarterly", "yearly"]
     format: Text
     share_modes: tuple[Literal["interface", "batch", "file"], ...]

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+import re
+from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 
-from shutong_core.domain.catalogue import ItemName
+from shutong_core.domain.catalogue import ItemName, SchemaId
 from shutong_core.domain.organisations import Uscc
 from shutong_core.domain.rows import Identifier, Part, RegionCode, Row, Text
 
-Timestamp = Annotated[AwareDatetime, Field(strict=False)]  # RFC 3339 with offset
+#: Larger integers have no one RFC 8785 form (I-JSON, RFC 7493 2.2).
+_INTEGER_MAX = 2**53 - 1
+_RFC_3339 = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})"
+)
+
+
+def _rfc_3339(value: object) -> object:
+    """Refuses what pydantic would take for a moment: numbers, digits, other forms of text."""
+    if isinstance(value, datetime):
+        return value
+    if not isinstance(value, str) or _RFC_3339.fullmatch(value) is None:
+        raise ValueError("not a time of RFC 3339 with offset")
+    return value
+
+
+#: RFC 3339 with offset.
+Timestamp = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_rfc_3339)]
 
 
 class Keep(Part):
@@ -88,8 +107,8 @@ class Suspension(Part):
 class Projection(Part):
     """Allotted at publishing: what records of writer schema `schema_id` become for this grant."""
 
-    schema_id: int
-    delivered_id: int
+    schema_id: SchemaId
+    delivered_id: SchemaId
     guid: str
 
 
@@ -111,7 +130,7 @@ class Grant(Row):
     valid_until: Timestamp
     agreement: Text  # agreement id
     approvers: tuple[Text, ...]
-    quota: Annotated[int, Field(ge=1)] | None = None
+    quota: Annotated[int, Field(ge=1, le=_INTEGER_MAX)] | None = None
     return_flow: bool = False  # 下行回流 (Art. 24)
     condition: Annotated[str, Field(max_length=2000)] | None = None
     cloudevents: bool = False
@@ -119,7 +138,7 @@ class Grant(Row):
     minors: bool = False
     suspended: Suspension | None = None
     replaces: Identifier | None = None
-    key_epoch: Annotated[int, Field(ge=1)] = 1
+    key_epoch: Annotated[int, Field(ge=1, le=_INTEGER_MAX)] = 1
     own_client: bool = False  # the agency reads Kafka itself
     partitions: Literal["one", "lanes"] = "one"
     retention_days: Annotated[int, Field(ge=1, le=3650)] = 30
@@ -174,4 +193,4 @@ class Bus(Row):
     lanes: Annotated[int, Field(ge=1, le=64)]
     division_table: Text  # date of the table, e.g. 2023-06-30
     division_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    audit_term_days: Annotated[int, Field(ge=1096)] = 1096  # >= 3 years (LAW 50)
+    audit_term_days: Annotated[int, Field(ge=1096, le=36_500)] = 1096  # >= 3 years (LAW 50)
