@@ -18,29 +18,13 @@ from typing import Any
 from shutong_core.domain.errors import Rejected
 from shutong_core.domain.grants import Band, Hash, Keep, Mask
 from shutong_core.domain.schemaview import FieldType
+from shutong_core.wire.projection import mask_fits
 
 Masker = Callable[[Any], str]
 
 #: Always eight, so that the length of what is hidden does not show.
 STARS = "*" * 8
 HASH_BYTES = 16
-_NUMBERS = frozenset({"int", "long", "float", "double"})
-
-
-def mask_fits(mask: Mask, field: FieldType) -> bool:
-    """Whether `mask` may stand on items of this type: keep strings, hash any, band numbers, dates.
-
-    Bounds are for numbers (decimals too), `year` and `month` for dates.
-    """
-    match mask:
-        case Keep():
-            return (field.avro, field.logical) == ("string", None)
-        case Band(bounds=None):
-            return field.logical == "date"
-        case Band():
-            return field.logical == "decimal" or (field.logical is None and field.avro in _NUMBERS)
-        case _:
-            return True
 
 
 def masker(mask: Mask, field: FieldType, secret: bytes, encode: Callable[[Any], bytes]) -> Masker:
