@@ -7,17 +7,15 @@ takes the text apart; `visit` holds the rules about types.
 
 from __future__ import annotations
 
-import json
-from typing import Any, Final
+from typing import Any
 
 import rfc8785
 
 from shutong_core.wire.findings import FINDINGS_MAX, TEXT_BYTES_MAX, Finding, Reading
+from shutong_core.wire.strictjson import loads
 from shutong_core.wire.visit import Visitor
 
 __all__ = ["Finding", "lint_schema", "read_schema"]
-
-_JSON_DEPTH_MAX: Final = 64
 
 
 def lint_schema(text: bytes | str) -> tuple[Finding, ...]:
@@ -47,41 +45,13 @@ def _load(text: bytes | str, reading: Reading) -> dict[str, Any] | None:
                 f"the schema text is longer than {TEXT_BYTES_MAX} bytes",
             )
             return None
-        parsed = json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_no_constant)
-        if not _is_shallow(parsed):
-            raise ValueError("nested too deeply")
+        parsed = loads(raw)
         # What cannot be written canonically has no identity (RFC 8785, I-JSON).
         rfc8785.dumps(parsed)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         reading.found("", f"不是可用的 JSON 文本：{error}", f"not usable as JSON text: {error}")
         return None
     if not isinstance(parsed, dict) or parsed.get("type") != "record":
         reading.found("", "顶层必须是 record", "the top level must be a record")
         return None
     return parsed
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("an object names a key twice")
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _is_shallow(parsed: Any) -> bool:
-    """Whether JSON nesting stays below _JSON_DEPTH_MAX, found without recursion."""
-    level = [parsed]
-    for _ in range(_JSON_DEPTH_MAX):
-        level = [
-            child
-            for value in level
-            if isinstance(value, (dict, list))
-            for child in (value.values() if isinstance(value, dict) else value)
-        ]
-        if not level:
-            return True
-    return False
