@@ -22,7 +22,7 @@ Step = Literal[
 Failpoint = Callable[[Step], None]
 
 
-def no_failpoint(step: Step) -> None:  # noqa: ARG001
+def no_failpoint(step: Step) -> None:
     """What runs in service."""
 
 

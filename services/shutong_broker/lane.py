@@ -203,7 +203,7 @@ class _Attempt:
             policies=policies,
             state=self._state,
             window=self._window,
-            exposed=sorted(self._exposed),
+            exposed=sorted(self._exposed) if self._exposed else None,
             now_ms=began_ms,
         )
         await self._place(plan, policies)

@@ -78,7 +78,7 @@ class Ownership:
 
     async def confirmed(self) -> frozenset[int]:
         """The lanes that the group, asked afresh, says are ours; empty in any doubt."""
-        member = self._consumer._coordinator.member_id  # noqa: SLF001 - not public in aiokafka
+        member = self._consumer._coordinator.member_id
         admin = AIOKafkaAdminClient(**self._client)
         try:
             await admin.start()

@@ -7,25 +7,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from shutong_broker.policies import PolicySet
 from shutong_broker.policy.model import Decision, InboundRecord, LaneFacts, Operation
 from shutong_broker.state import ChainHead, Changes, LaneState
 from shutong_broker.statecodec import StateCodec
 from shutong_broker.window import RepeatWindow, Seen, compare
-from shutong_core.audit.block import BlockBuilder
-from shutong_core.audit.chain import Segment, extend, genesis
-from shutong_core.audit.digests import id_hash, row_digest
-from shutong_core.audit.header import header_hash
-from shutong_core.domain.catalogue import Dataset
+from shutong_core.audit.block import (
+    BlockBuilder,
+    BlockFacts,
+    InputBuilder,
+    RowOperation,
+    id_hash,
+    row_digest,
+)
+from shutong_core.audit.chain import SEGMENT_HEADER, Segment, extend, genesis
 from shutong_core.domain.errors import Fatal
-from shutong_core.domain.grants import Grant
-from shutong_core.domain.reasons import IMPLIED, Reason
+from shutong_core.domain.reasons import Reason
 from shutong_core.wire.batches import KafkaRecord, RecordBatch, chunks
+from shutong_core.wire.busrecords import BusCodec
 from shutong_core.wire.framing import unframe
-from shutong_core.wire.headers import SEGMENT_HEADER
-from shutong_core.wire.quarantine import Quarantine
+from shutong_core.wire.quarantine import (
+    QuarantineHeaders,
+    Source,
+    quarantine_headers,
+    refused_record,
+    seal,
+)
 from shutong_core.wire.topics import Topics
 
 #: Bounds of one delivery batch: far below the topic's 2 MiB, and many enough to be efficient.
@@ -79,39 +88,27 @@ class Plan:
     verdicts: Mapping[str, GrantCounts]
 
 
-@dataclass(slots=True)
-class _Grant:
-    """Output of one grant while a plan is made."""
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What every block of a process says alike, with the secrets its plans need."""
 
-    records: list[KafkaRecord] = field(default_factory=list)
-    rows: list[int] = field(default_factory=list)
-    withheld: Counter[Reason] = field(default_factory=Counter)
+    topics: Topics
+    cluster: str
+    engine: str
+    instance: bytes  # 16 bytes, one per start of the process
+    division_digest: bytes
+    quarantine_key: bytes  # AES-256
+    event_id_key: bytes  # an event id may be guessable: its hash in the audit is keyed
+    codec: BusCodec
+    random_bytes: Callable[[int], bytes]
 
 
 class Planner:
     """Makes plans; holds what is the same for every transaction of a process."""
 
-    def __init__(
-        self,
-        topics: Topics,
-        cluster: str,
-        engine: str,
-        instance: bytes,
-        division_digest: bytes,
-        states: StateCodec,
-        quarantine: Quarantine,
-        now_ms: Callable[[], int],
-        random_bytes: Callable[[int], bytes],
-    ) -> None:
-        self._topics = topics
-        self._cluster = cluster
-        self._engine = engine
-        self._instance = instance
-        self._division_digest = division_digest
-        self.states = states
-        self._quarantine = quarantine
-        self.now_ms = now_ms
-        self._random_bytes = random_bytes
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        self.states = StateCodec(origin.codec)
 
     def plan(
         self,
@@ -120,14 +117,28 @@ class Planner:
         policies: PolicySet,
         state: LaneState,
         window: RepeatWindow,
-        exposed: Sequence[str],
+        exposed: Sequence[str] | None,
         now_ms: int,
     ) -> Plan:
-        """The transaction for what was polled (datasets ascending, each in offset order)."""
+        """The transaction for what was polled (each dataset once, in offset order).
+
+        `exposed`: None unless an attempt of this lane was aborted, see `BlockBuilder.build`.
+        """
         making = _Making(self, lane, policies, state, window, now_ms)
         for each in polled:
             making.add_input(each)
         return making.finish(exposed)
+
+
+class _Output:
+    """What one grant gets and does not get while a plan is made."""
+
+    __slots__ = ("part", "records", "withheld")
+
+    def __init__(self, part: InputBuilder) -> None:
+        self.part = part
+        self.records: list[KafkaRecord] = []
+        self.withheld: Counter[Reason] = Counter()
 
 
 class _Making:
@@ -142,16 +153,17 @@ class _Making:
         window: RepeatWindow,
         now_ms: int,
     ) -> None:
-        self._planner = planner
+        self._origin = planner.origin
+        self._states = planner.states
         self._lane = lane
         self._policies = policies
         self._state = state
         self._window = window
         self._now_ms = now_ms
-        self._salt = planner._random_bytes(16)
+        self._salt = planner.origin.random_bytes(16)
         self._block = BlockBuilder(self._salt)
         self._seen: dict[bytes, Seen] = {}
-        self._grants: dict[str, _Grant] = {}
+        self._outputs: dict[str, _Output] = {}
         self._refused: list[KafkaRecord] = []
         self._positions: dict[str, int] = {}
         self._datasets: dict[str, DatasetCounts] = {}
@@ -159,8 +171,7 @@ class _Making:
     def add_input(self, polled: Polled) -> None:
         """Decide every record of one dataset."""
         dataset, policy = polled.dataset, self._policies.by_dataset.get(polled.dataset)
-        self._block.add_input(dataset, polled.records[0].offset, polled.next)
-        self._positions[dataset] = polled.next
+        part = self._block.add_input(dataset, polled.records[0].offset)
         refused: Counter[Reason] = Counter()
         for record in polled.records:
             hashed = None
@@ -170,12 +181,15 @@ class _Making:
             else:
                 identity = policy.identity(record)
                 if identity is not None:
-                    hashed = id_hash(identity[0], dataset, identity[1])
+                    publisher, event_id = identity
+                    hashed = id_hash(publisher, dataset, event_id, self._origin.event_id_key)
                     facts = self._facts(hashed, record)
                 decision = policy.decide(record, facts, self._now_ms)
-            self._add_row(record, decision, hashed)
+            self._add_row(part, record, decision, hashed)
             if decision.refusal is not None:
                 refused[decision.refusal] += 1
+        part.end(polled.next)
+        self._positions[dataset] = polled.next
         self._datasets[dataset] = DatasetCounts(
             len(polled.records), refused, min(record.timestamp_ms for record in polled.records)
         )
@@ -187,33 +201,137 @@ class _Making:
         framed = unframe(record.value, record.headers)
         return LaneFacts(compare(seen, record.value if isinstance(framed, Reason) else framed[1]))
 
-    def _add_row(self, record: InboundRecord, decision: Decision, hashed: bytes | None) -> None:
+    def _add_row(
+        self, part: InputBuilder, record: InboundRecord, decision: Decision, hashed: bytes | None
+    ) -> None:
         digest = row_digest(self._salt, decision.body)
-        row = self._block.add_row(
+        refusal = decision.refusal
+        row = part.add_row(
             offset=record.offset,
             publisher=decision.publisher,
             digest=digest,
             tokens=decision.tokens,
             id_hash=hashed,
-            operation=decision.operation,
-            refusal=decision.refusal,
+            operation=RowOperation.UNKNOWN if refusal else _OPERATIONS[decision.operation],
+            refusal=refusal,
         )
-        if decision.refusal is not None:
-            self._refused.append(self._planner._quarantine.record(record, decision, self._lane))
+        if refusal is not None:
+            self._refused.append(self._quarantined(record, decision, refusal))
             return
         if hashed is not None:
             self._seen[hashed] = Seen(hashed, self._salt, digest, self._now_ms)
         for placement in decision.placements:
-            grant = self._grant(placement.grant)
-            grant.records.append(KafkaRecord(placement.key, placement.value, placement.headers))
-            grant.rows.append(row)
+            part.allow(row, placement.grant)
+            self._output(part, placement.grant).records.append(
+                KafkaRecord(placement.key, placement.value, placement.headers)
+            )
         for withheld in decision.withheld:
-            self._grant(withheld.grant).withheld[withheld.reason] += 1
-            if withheld.reason not in IMPLIED:
-                self._block.withhold(row, withheld.grant, withheld.reason)
+            part.withhold(row, withheld.grant, withheld.reason)
+            self._output(part, withheld.grant).withheld[withheld.reason] += 1
 
-    def _grant(self, grant: str) -> _Grant:
-        found = self._grants.get(grant)
+    def _output(self, part: InputBuilder, grant: str) -> _Output:
+        found = self._outputs.get(grant)
         if found is None:
-            found = self._grants[grant] = _Grant()
+            found = self._outputs[grant] = _Output(part)
         return found
+
+    def _quarantined(
+        self, record: InboundRecord, decision: Decision, refusal: Reason
+    ) -> KafkaRecord:
+        source = Source(record.dataset, self._lane, record.offset)
+        told = QuarantineHeaders(
+            decision.publisher, decision.event_id, refusal, decision.path, source
+        )
+        kept = refused_record(record.key, record.value, record.headers)
+        origin = self._origin
+        sealed = seal(origin.codec, origin.quarantine_key, kept, source, origin.random_bytes)
+        return KafkaRecord(None, sealed, tuple(quarantine_headers(told)))
+
+    def finish(self, exposed: Sequence[str] | None) -> Plan:
+        """The plan, once every input was added."""
+        state, version, origin = self._state, self._policies.version, self._origin
+        batches: list[RecordBatch] = []
+        chains: dict[str, ChainHead] = {}
+        for grant in sorted(self._outputs):
+            output = self._outputs[grant]
+            if output.records:
+                made, chains[grant] = self._segments(grant, output)
+                batches += made
+        block = self._block.build(
+            BlockFacts(
+                cluster=origin.cluster,
+                lane=self._lane,
+                sequence=state.sequence + 1,
+                previous=state.header_hash,
+                list_number=version.number,
+                list_digest=version.digest,
+                engine=origin.engine,
+                decided_ms=self._now_ms,
+                division_digest=origin.division_digest,
+                instance=origin.instance,
+            ),
+            exposed,
+        )
+        changes = Changes(state.sequence + 1, block.hash, self._positions, chains)
+        quarantine = chunks(self._refused, QUARANTINE_BYTES_MAX, SEGMENT_RECORDS_MAX)
+        batches += [RecordBatch(origin.topics.quarantine, self._lane, run) for run in quarantine]
+        return Plan(
+            header=block.header,
+            body=block.body,
+            batches=batches,
+            state_records=self._states.encode(changes, state.block_offset + 1),
+            changes=changes,
+            seen=tuple(self._seen.values()),
+            grants=tuple(chains),
+            datasets=self._datasets,
+            verdicts={
+                grant: GrantCounts(len(output.records), output.withheld)
+                for grant, output in self._outputs.items()
+            },
+        )
+
+    def _segments(self, grant: str, output: _Output) -> tuple[list[RecordBatch], ChainHead]:
+        """Delivery batches of one grant: each is one segment of its chain and says where."""
+        topic = self._origin.topics.delivery(grant)
+        partition = self._delivery_partition(grant)
+        head = self._state.chains.get(grant)
+        if head is None:
+            head = ChainHead(0, genesis(self._origin.cluster, grant, self._lane))
+        k, chain = head.k, head.chain
+        batches = []
+        for run in chunks(output.records, SEGMENT_BYTES_MAX, SEGMENT_RECORDS_MAX):
+            segment = (SEGMENT_HEADER, Segment(self._lane, k + 1, chain).encode())
+            first = KafkaRecord(run[0].key, run[0].value, (segment, *run[0].headers))
+            batches.append(RecordBatch(topic, partition, [first, *run[1:]]))
+            chain = extend(chain, ((record.key, record.value) for record in run))
+            k += len(run)
+        placed_bytes = sum(len(each.key or b"") + len(each.value or b"") for each in output.records)
+        output.part.place(grant, head.k + 1, placed_bytes, chain)
+        return batches, ChainHead(k, chain)
+
+    def _delivery_partition(self, grant: str) -> int:
+        row = self._policies.version.grant(grant)
+        if row is None:
+            raise Fatal(f"the policy placed for grant {grant}, which is not in its list")
+        return self._lane if row.partitions == "lanes" else 0
+
+
+_OPERATIONS = {
+    Operation.PUT: RowOperation.PUT,
+    Operation.CORRECT: RowOperation.CORRECT,
+    Operation.DELETE: RowOperation.DELETE,
+}
+
+
+def _not_in_force(record: InboundRecord) -> Decision:
+    return Decision(
+        refusal=Reason.DATASET_NOT_IN_FORCE,
+        path="",
+        publisher="",
+        event_id=None,
+        body=record.value or b"",
+        tokens=(),
+        operation=Operation.PUT,
+        placements=(),
+        withheld=(),
+    )

@@ -18,8 +18,7 @@ from aiokafka.errors import KafkaError
 from shutong_broker.state import NO_PREVIOUS, LaneState
 from shutong_broker.statecodec import StateCodec
 from shutong_broker.window import WINDOW_AGE_MS_MAX, WINDOW_IDS_MAX, RepeatWindow, Seen
-from shutong_core.audit.block import parse_block
-from shutong_core.audit.header import header_hash
+from shutong_core.audit.block import header_hash, parse_block
 from shutong_core.domain.errors import Fatal, Rejected, Retryable
 from shutong_core.wire.topics import Topics
 
@@ -170,15 +169,16 @@ def _check_head(lane: int, state: LaneState, last: _Last | None) -> None:
 
 def _accepted(record: Any, lane: int, oldest_ms: int) -> list[Seen]:
     try:
-        block = parse_block(record.key, record.value)
+        header, body = parse_block(record.key, record.value)
     except Rejected as error:
         raise Fatal(
             f"lane {lane}: the audit block at offset {record.offset} cannot be read: {error}"
         ) from error
-    if block.header.decided_ms < oldest_ms:
+    if header.decided_ms < oldest_ms:
         return []
     return [
-        Seen(row.id_hash, block.body.salt, row.digest, block.header.decided_ms)
-        for row in block.body.rows
+        Seen(row.id_hash, body.salt, row.digest, header.decided_ms)
+        for section in body.inputs
+        for row in body.rows(section)
         if row.id_hash is not None and row.refusal is None
     ]

@@ -102,6 +102,25 @@ class Topics:
         """Registered schemas with their ids."""
         return f"{self.prefix}.control.schemas"
 
+    def transactional_id(self, lane: int) -> str:
+        """The one transactional id that may write lane `lane`."""
+        return f"{self.prefix}.broker.{lane}"
+
+    @property
+    def control_id(self) -> str:
+        """The one transactional id that may write lists and schemas."""
+        return f"{self.prefix}.control"
+
+    @property
+    def lanes_group(self) -> str:
+        """The group that holds input offsets; nobody joins it."""
+        return f"{self.prefix}.lanes"
+
+    @property
+    def broker_group(self) -> str:
+        """The group that spreads lanes over broker processes."""
+        return f"{self.prefix}.broker"
+
     def dataset_of(self, topic: str) -> str | None:
         """The dataset whose inbound topic this is, else None."""
         return _after(self._inbound, topic)
