@@ -62,8 +62,9 @@ def residents(table: RegionTable, seed: int, count: int = RESIDENTS) -> list[Res
     for index in range(count):
         child = index > 0 and dice.happens(30)
         birth = _birth(dice, *(_CHILD_BIRTHS if child else _ADULT_BIRTHS))
+        insured: str | None = MEIZHOU
         if index == 0:
-            birth, town, insured = date(1956, 3, 12), SHUIZHAI, MEIZHOU
+            birth, town = date(1956, 3, 12), SHUIZHAI
         else:
             group = dice.pick(groups)
             town = dice.pick(group.towns)
