@@ -1,0 +1,233 @@
+"""Collects the rows and verdicts of one input by cheap appends, one column at a time."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+
+from shutong_core.audit import bitmaps
+from shutong_core.audit.body import (
+    GrantColumn,
+    InputSection,
+    RowOperation,
+    Withholding,
+    decided_rows,
+)
+from shutong_core.audit.digests import ID_HASH_BYTES, ROW_DIGEST_BYTES, TOKEN_BYTES
+from shutong_core.audit.encoding import U32_MAX
+from shutong_core.domain.errors import Fatal
+from shutong_core.domain.reasons import IMPLIED, Reason
+
+# offset, publisher, operation, refusal, digest, number of tokens, id bitmap (rounded up)
+_ROW_BYTES = 4 + 2 + 1 + 1 + ROW_DIGEST_BYTES + 1 + 1
+_COLUMN_BYTES = 128  # a grant column without its bitmap, with its name
+_RUN_BYTES = 11
+
+
+class InputBuilder:
+    """The rows of one input and their verdicts; rows are numbered from 0 within the input."""
+
+    def __init__(self, dataset: str, first: int, loading: str) -> None:
+        self.dataset = dataset
+        self.loading = loading
+        self.first = first
+        self._next = first
+        self._offsets: list[int] = []
+        self._publishers: list[str] = []
+        self._operations = bytearray()
+        self._refusals = bytearray()
+        self._digests: list[bytes] = []
+        self._token_counts = bytearray()
+        self._tokens: list[bytes] = []
+        self._id_present = bytearray()
+        self._id_hashes: list[bytes] = []
+        self._allowed: dict[str, list[int]] = {}
+        self._deferred: dict[str, list[int]] = {}
+        self._deferred_all: set[str] = set()
+        self._withheld: dict[str, list[list[int]]] = {}
+        self._placed: dict[str, tuple[int, int, bytes]] = {}
+
+    @property
+    def rows(self) -> int:
+        """Rows so far."""
+        return len(self._offsets)
+
+    def add_row(  # noqa: PLR0917 - called once a record: positional arguments are faster
+        self,
+        offset: int,
+        publisher: str,
+        digest: bytes,
+        tokens: Sequence[bytes] = (),
+        id_hash: bytes | None = None,
+        operation: int = RowOperation.PUT,
+        refusal: Reason | None = None,
+    ) -> int:
+        """Adds the record at `offset` (ascending); returns its row number."""
+        row = len(self._offsets)
+        self._offsets.append(offset)
+        self._publishers.append(publisher)
+        self._digests.append(digest)
+        self._operations.append(operation)
+        self._refusals.append(refusal.number if refusal else 0)
+        self._token_counts.append(len(tokens))
+        if tokens:
+            self._tokens.extend(tokens)
+        if id_hash is None:
+            self._id_present.append(0)
+        else:
+            self._id_present.append(1)
+            self._id_hashes.append(id_hash)
+        return row
+
+    def allow(self, row: int, grant: str) -> None:
+        """`row` is placed for `grant`."""
+        rows = self._allowed.get(grant)
+        if rows is None:
+            self._allowed[grant] = [row]
+        else:
+            rows.append(row)
+
+    def allow_rows(self, grant: str, rows: Iterable[int]) -> None:
+        """All of `rows` are placed for `grant`."""
+        self._allowed.setdefault(grant, []).extend(rows)
+
+    def defer(self, row: int, grant: str) -> None:
+        """The verdict for `grant` is left to its loading cursor; no effect on a refused row."""
+        self._deferred.setdefault(grant, []).append(row)
+
+    def defer_all(self, grant: str) -> None:
+        """As `defer`, for every row of the input, those to come included."""
+        self._deferred_all.add(grant)
+
+    def withhold(self, row: int, grant: str, reason: Reason) -> None:
+        """`row` does not go to `grant`; rows ascending per grant. Implied reasons are not kept."""
+        if reason in IMPLIED:
+            return
+        runs = self._withheld.setdefault(grant, [])
+        number = reason.number
+        if runs and runs[-1][2] == row and runs[-1][0] == number:
+            runs[-1][2] = row + 1
+        else:
+            runs.append([number, row, row + 1])
+
+    def place(self, grant: str, first_k: int, placed_bytes: int, chain_after: bytes) -> None:
+        """The grant's numbers for this input, due for each grant with placed or deferred rows.
+
+        `first_k` is the sequence of the first record placed (of the next one, if none was);
+        `chain_after` the chain value after the last segment.
+        """
+        self._placed[grant] = (first_k, placed_bytes, chain_after)
+
+    def end(self, next_offset: int) -> None:
+        """Where the cursor stands afterwards (the next input offset)."""
+        self._next = next_offset
+
+    def size_estimate(self) -> int:
+        """Upper estimate of the section's bytes."""
+        rows = self.rows
+        columns = len(self._allowed.keys() | self._deferred.keys() | self._deferred_all)
+        runs = sum(map(len, self._withheld.values()))
+        return (
+            256
+            + rows * _ROW_BYTES
+            + len(self._tokens) * TOKEN_BYTES
+            + len(self._id_hashes) * ID_HASH_BYTES
+            + columns * (_COLUMN_BYTES + bitmaps.size_of(rows))
+            + 8 * sum(map(len, self._deferred.values()))
+            + 8 * len(self._deferred_all) * (1 + rows - self._refusals.count(0))
+            + len(self._withheld) * 64
+            + runs * _RUN_BYTES
+            + 260 * len(set(self._publishers))
+        )
+
+    def section(self, publishers: dict[str, int]) -> InputSection:
+        """The finished section; `publishers` is the block's dictionary, extended as needed."""
+        rows = self.rows
+        self._check_widths()
+        refused = bitmaps.of_column(self._refusals)
+        columns = self._columns(refused)
+        try:
+            deltas = struct.pack(f">{rows}I", *[offset - self.first for offset in self._offsets])
+            indexes = [publishers.setdefault(name, len(publishers)) for name in self._publishers]
+            publisher_column = struct.pack(f">{rows}H", *indexes)
+        except struct.error:
+            raise Fatal(f"offsets or publishers of {self.dataset} do not fit a block") from None
+        return InputSection(
+            dataset=self.dataset,
+            loading=self.loading,
+            first=self.first,
+            next=self._next,
+            offset_deltas=deltas,
+            publishers=publisher_column,
+            operations=bytes(self._operations),
+            refusals=bytes(self._refusals),
+            digests=b"".join(self._digests),
+            token_counts=bytes(self._token_counts),
+            tokens=b"".join(self._tokens),
+            id_present=bitmaps.to_bytes(bitmaps.of_column(self._id_present), rows),
+            id_hashes=b"".join(self._id_hashes),
+            grants=columns,
+            withheld=self._withholdings(refused, columns),
+        )
+
+    def _check_widths(self) -> None:
+        rows = self.rows
+        widths_right = (
+            sum(map(len, self._digests)) == rows * ROW_DIGEST_BYTES
+            and sum(map(len, self._tokens)) == sum(self._token_counts) * TOKEN_BYTES
+            and sum(map(len, self._id_hashes)) == len(self._id_hashes) * ID_HASH_BYTES
+        )
+        if not widths_right:
+            raise Fatal(f"a digest, token or id hash of {self.dataset} has the wrong size")
+        end = self._offsets[-1] if rows else self.first - 1
+        if not end < self._next or (rows and self._offsets[0] < self.first):
+            raise Fatal(f"rows of {self.dataset} lie outside their input's range")
+        if end - self.first > U32_MAX:
+            raise Fatal(f"rows of {self.dataset} are too far apart for one block")
+
+    def _columns(self, refused: int) -> tuple[GrantColumn, ...]:
+        columns = []
+        rows = self.rows
+        for grant in sorted(self._allowed.keys() | self._deferred.keys() | self._deferred_all):
+            try:
+                allowed = bitmaps.of_rows(self._allowed.get(grant, ()), rows)
+                deferred = bitmaps.of_rows(self._deferred.get(grant, ()), rows)
+            except IndexError:
+                raise Fatal(f"a verdict for {grant} names a row that is not there") from None
+            if grant in self._deferred_all:
+                deferred = bitmaps.of_range(0, rows)
+            deferred &= ~refused
+            if allowed & (refused | deferred):
+                raise Fatal(f"a row placed for {grant} is refused or deferred too")
+            if not allowed and not deferred:
+                continue
+            if grant not in self._placed:
+                raise Fatal(f"no sequence and chain value for {grant}")
+            first_k, placed_bytes, chain_after = self._placed[grant]
+            columns.append(
+                GrantColumn(
+                    grant=grant,
+                    first_k=first_k,
+                    count=allowed.bit_count(),
+                    placed_bytes=placed_bytes,
+                    chain_after=chain_after,
+                    allowed=bitmaps.to_bytes(allowed, rows),
+                    deferred=tuple(bitmaps.ranges(deferred)),
+                )
+            )
+        return tuple(columns)
+
+    def _withholdings(
+        self, refused: int, columns: tuple[GrantColumn, ...]
+    ) -> tuple[Withholding, ...]:
+        if not self._withheld:
+            return ()
+        decided = {column.grant: decided_rows(column) for column in columns}
+        found = []
+        for grant, runs in sorted(self._withheld.items()):
+            other = refused | decided.get(grant, 0)
+            for number, first, end in runs:
+                if end > self.rows or bitmaps.of_range(first, end) & other:
+                    raise Fatal(f"a row withheld from {grant} has another verdict or is not there")
+                found.append(Withholding(grant, Reason.of(number), first, end))
+        return tuple(found)
