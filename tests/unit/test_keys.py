@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 from dataclasses import dataclass
@@ -190,3 +191,27 @@ def test_a_delivered_key_is_otherwise_a_keyed_hash_of_sixteen_bytes() -> None:
     expected = hmac.new(b"secret", b"key", hashlib.sha256).digest()[:16]
     assert delivered_key(b"key", False, b"secret") == expected
     assert delivered_key(b"key", False, b"other") != expected
+
+
+ANYTHING = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=5)
+    | st.binary(max_size=5)
+    | st.dates()
+    | st.datetimes()
+    | st.decimals()
+    | st.lists(st.integers(), max_size=2)
+)
+
+
+@given(
+    st.lists(st.sampled_from([f["name"] for f in RECORD["fields"][:-1]]), min_size=1, unique=True),
+    st.dictionaries(st.sampled_from([f["name"] for f in RECORD["fields"]]), ANYTHING),
+)
+def test_any_values_give_a_key_or_rejected(items: list[str], datum: dict[str, Any]) -> None:
+    rule = key_rule(RECORD, items)
+    with contextlib.suppress(Rejected):
+        assert isinstance(rule.key(datum), bytes)
