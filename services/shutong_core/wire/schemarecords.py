@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import rfc8785
 
 from shutong_core.domain.errors import Rejected
-from shutong_core.wire.lint import TEXT_BYTES_MAX
+from shutong_core.wire.findings import TEXT_BYTES_MAX
 from shutong_core.wire.schemas import Schema, parse_schema_text
 
 SCHEMA_ID_MAX = 2**31 - 1  # Java clients read the id as a signed 32-bit number
