@@ -18,7 +18,7 @@ from shutong_core.audit.body import (
     encode_body,
 )
 from shutong_core.audit.bodyparse import parse_body
-from shutong_core.audit.builder import Block, BlockBuilder, BlockFacts, InputBuilder, seal
+from shutong_core.audit.builder import Block, BlockBuilder, BlockFacts, seal
 from shutong_core.audit.digests import SALT_BYTES, id_hash, row_digest
 from shutong_core.audit.header import (
     FLAG_AFTER_ABORT,
@@ -30,6 +30,7 @@ from shutong_core.audit.header import (
     header_hash,
     parse_header,
 )
+from shutong_core.audit.inputbuilder import InputBuilder
 from shutong_core.domain.errors import Rejected
 
 __all__ = [

@@ -52,7 +52,7 @@ class InputBuilder:
         """Rows so far."""
         return len(self._offsets)
 
-    def add_row(  # noqa: PLR0917 - called once a record: positional arguments are faster
+    def add_row(
         self,
         offset: int,
         publisher: str,
