@@ -85,6 +85,23 @@ async def test_committed_records_and_ports_survive_stop_and_kill9(
         again.stop()
 
 
+async def test_every_transaction_committed_right_before_a_kill_is_readable_after_it(
+    tmp_path: Path, kafka_tools: Toolchain
+) -> None:
+    node = EmbeddedKafka(tmp_path / "k", kafka_tools, profile=QUICK)
+    node.start()
+    try:
+        await create(node, "x")
+        for count in range(1, 4):
+            await write(node, "x", b"v")
+            # The commit is decided, its marker often not yet written.
+            node.kill9()
+            node.start()
+            assert await committed(node, "x", count) == [b"v"] * count
+    finally:
+        node.stop()
+
+
 def test_a_second_start_on_one_data_directory_is_refused_with_advice(
     tmp_path: Path, kafka_tools: Toolchain
 ) -> None:

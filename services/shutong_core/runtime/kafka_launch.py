@@ -20,10 +20,26 @@ from pathlib import Path
 
 from shutong_core.domain.errors import Fatal
 from shutong_core.runtime.kafka_jars import KafkaJars
-from shutong_core.runtime.kafka_ports import HOST, Ports, answers_metadata, choose_ports
+from shutong_core.runtime.kafka_ports import (
+    HOST,
+    Ports,
+    answers_metadata,
+    choose_ports,
+    port_is_free,
+)
 from shutong_core.runtime.resources import locate
 
 POLL_S = 0.05
+FENCING_MAX_S = 5.0
+#: What a controller without a broker refuses or has no use for.
+_BROKER_ONLY = (
+    "process.roles=",
+    "listeners=",
+    "advertised.listeners=",
+    "inter.broker.listener.name=",
+    "broker.session.timeout.ms=",
+    "broker.heartbeat.interval.ms=",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +96,53 @@ def _make_archive(jars: KafkaJars, java: Path, scratch: Path, target: Path) -> N
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+def stopped_uncleanly(log_dir: Path) -> bool:
+    """True if a node ran there and was killed."""
+    used = (log_dir / "__cluster_metadata-0").exists()
+    return used and not (log_dir / ".kafka_cleanshutdown").exists()
+
+
+def end_old_session(
+    directory: Path, jars: KafkaJars, java: Path, ports: Ports, archive: Path | None
+) -> None:
+    """After a kill: run the controller alone until it has fenced the killed broker.
+
+    Otherwise the node starts under the registration of its killed predecessor, takes up its
+    transactions too early, and Kafka 4.3.1 then notes a decided commit as complete without
+    writing its marker: read_committed readers of that partition would hang for good.
+    """
+    config = render(ports, directory / "data", {})
+    lines = [line for line in config.splitlines() if not line.startswith(_BROKER_ONLY)]
+    lines += ["process.roles=controller", f"listeners=CONTROLLER://{HOST}:{ports.controller}"]
+    lines += ["broker.session.timeout.ms=200", "broker.heartbeat.interval.ms=50"]
+    (directory / "server.properties").write_text("\n".join(lines) + "\n")
+    (directory / "logs").mkdir(exist_ok=True)
+    options = list(QUICK.options)
+    if archive is not None:
+        options += [f"-XX:SharedArchiveFile={archive}", "-Xshare:auto", "-Xlog:disable"]
+    log = directory / "logs" / "server.log"
+    old_size = log.stat().st_size if log.exists() else 0
+    process = spawn(java, jars, directory, QUICK.heap_mb, options)
+    try:
+        wait_until(lambda: process.poll() is not None or not port_is_free(ports.controller), 30)
+        # Not seen in time: the broker was fenced already, nothing is left to wait for.
+        wait_until(lambda: process.poll() is not None or _logged(log, old_size), FENCING_MAX_S)
+        process.terminate()
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _logged(log: Path, after: int) -> bool:
+    if not log.exists():
+        return False
+    with log.open("rb") as stream:
+        # A rolled file is shorter than before: read it from its beginning.
+        stream.seek(after if log.stat().st_size >= after else 0)
+        return b"Fencing broker" in stream.read()
 
 
 def spawn(

@@ -24,10 +24,12 @@ from shutong_core.runtime.kafka_launch import (
     POLL_S,
     REAL,
     Profile,
+    end_old_session,
     format_storage,
     prepare,
     render,
     spawn,
+    stopped_uncleanly,
     wait_until,
     write_atomically,
 )
@@ -183,11 +185,14 @@ class EmbeddedKafka:
             self._owner = None
 
     def _boot(self, jars: KafkaJars, java: Path, archive: Path | None, timeout_s: float) -> None:
+        """One start of the JVM, up to the first answer."""
         ports = self.ports
         for port in (ports.port, ports.controller, ports.proxied):
             if not port_is_free(port):
                 raise _PortTaken(port)
         log_dir = format_storage(self.data_dir, jars, java)
+        if stopped_uncleanly(log_dir):
+            end_old_session(self.data_dir, jars, java, ports, archive)
         properties = render(ports, log_dir, self._overrides)
         write_atomically(self.data_dir / "server.properties", properties.encode())
         self.log_file.parent.mkdir(exist_ok=True)
