@@ -188,7 +188,7 @@ def test_a_delivered_key_is_the_same_if_every_key_item_is_granted_in_clear() -> 
 
 
 def test_a_delivered_key_is_otherwise_a_keyed_hash_of_sixteen_bytes() -> None:
-    expected = hmac.new(b"secret", b"key", hashlib.sha256).digest()[:16]
+    expected = hmac.new(b"secret", b"shutong-key-v1key", hashlib.sha256).digest()[:16]
     assert delivered_key(b"key", False, b"secret") == expected
     assert delivered_key(b"key", False, b"other") != expected
 

@@ -19,6 +19,7 @@ import fastavro
 from shutong_core.domain.errors import Rejected
 
 DELIVERED_KEY_BYTES = 16
+DELIVERED_KEY_LABEL = b"shutong-key-v1"
 
 # Constants of MurmurHash2 as in org.apache.kafka.common.utils.Utils.murmur2.
 _SEED = 0x9747B28C
@@ -57,12 +58,14 @@ def delivered_key(inbound_key: bytes, all_clear: bool, secret: bytes) -> bytes:
     """The key of a placed record.
 
     `all_clear`: the grant gives every key item in clear, then it is the inbound key itself.
-    Otherwise the first 16 bytes of HMAC-SHA-256 over the inbound key with the grant's `secret`:
-    equal keys stay equal within the grant, nothing can be joined across grants.
+    Otherwise the first 16 bytes of HMAC-SHA-256 over label and inbound key with the grant's
+    `secret`: equal keys stay equal within the grant, nothing can be joined across grants. The
+    label keeps it apart from mask *hash*, which uses the same secret: else a hidden key could be
+    compared with a masked item.
     """
     if all_clear:
         return inbound_key
-    return hmac.digest(secret, inbound_key, "sha256")[:DELIVERED_KEY_BYTES]
+    return hmac.digest(secret, DELIVERED_KEY_LABEL + inbound_key, "sha256")[:DELIVERED_KEY_BYTES]
 
 
 class HasParsedSchema(Protocol):
