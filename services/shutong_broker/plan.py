@@ -171,7 +171,10 @@ class _Making:
     def add_input(self, polled: Polled) -> None:
         """Decide every record of one dataset."""
         dataset, policy = polled.dataset, self._policies.by_dataset.get(polled.dataset)
-        part = self._block.add_input(dataset, polled.records[0].offset)
+        # From where this lane stood, not from the first record: control markers take offsets too,
+        # and the audit's inputs must join without a gap.
+        first = self._state.positions.get(dataset, polled.records[0].offset)
+        part = self._block.add_input(dataset, first)
         refused: Counter[Reason] = Counter()
         for record in polled.records:
             hashed = None
