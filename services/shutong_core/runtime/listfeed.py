@@ -113,7 +113,7 @@ class ListFeed:
         begun = self._clock()
         try:
             async with asyncio.timeout(timeout_s):
-                while self._word.get(-1, -1.0) < begun:
+                while self._word.get(-1, -1.0) < begun:  # noqa: ASYNC110 - a few polls
                     await asyncio.sleep(0.02)
         except TimeoutError as error:
             raise Retryable("Kafka did not confirm the end of control.lists in time") from error
