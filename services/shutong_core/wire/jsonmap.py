@@ -83,6 +83,11 @@ def to_json(schema: Schema, datum: Mapping[str, Any]) -> dict[str, Any]:
     return {field.name: _write(field.shape, datum[field.name]) for field in schema.record.fields}
 
 
+def dumps(value: Any) -> str:
+    """A JSON value as compact text in Unicode, without escapes for Chinese."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
 def to_text(schema: Schema, datum: Mapping[str, Any]) -> dict[str, str]:
     """The datum as text cells: null is empty; nested values are compact JSON text."""
     return {name: _cell_of(value) for name, value in to_json(schema, datum).items()}
@@ -192,7 +197,7 @@ def _write(shape: Shape, datum: Any) -> Any:
 def _cell_of(value: Any) -> str:
     if value is None:
         return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else dumps(value)
 
 
 def _cell(shape: Shape, cell: str) -> Any:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import re
+from collections import Counter
 from typing import Any
 
 from shutong_core.domain.catalogue import Item
-from shutong_core.wire.findings import (
-    DEPTH_MAX,
-    FIELDS_MAX,
-    FIXED_BYTES_MAX,
-    FULL_NAME_MAX,
-    SYMBOLS_MAX,
-    Reading,
+from shutong_core.wire.findings import DEPTH_MAX, FIELDS_MAX, Reading
+from shutong_core.wire.leaftypes import (
+    PRIMITIVES,
+    RuleBrokenError,
+    field_aliases,
+    full_name,
+    is_name,
+    read_enum,
+    read_fixed,
+    read_plain,
+    type_aliases,
 )
 from shutong_core.wire.metadata import PROPERTY, read_metadata
 from shutong_core.wire.shapes import (
-    DECIMAL_PRECISION_MAX,
-    LOGICAL_TYPES,
     Array,
-    Enum,
     Field,
-    Fixed,
     Map,
     Nullable,
     Plain,
@@ -29,14 +29,7 @@ from shutong_core.wire.shapes import (
     Shape,
     Value,
     default_fits,
-    fixed_precision_max,
 )
-
-#: Avro 1.12 "Names": ASCII only; 64 characters, as the catalogue's item names.
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
-_PRIMITIVES = frozenset({"boolean", "int", "long", "float", "double", "bytes", "string"})
-_NAMED = frozenset({"record", "enum", "fixed"})
-_COMPLEX = _NAMED | {"array", "map"}
 
 
 class Visitor:
@@ -50,6 +43,7 @@ class Visitor:
         self.found = reading.found
         #: Full name -> (shape, fields inside, depth inside); None while it is being defined.
         self.names: dict[str, tuple[Value, int, int] | None] = {}
+        self.broken: set[str] = set()
         self.fields = 0
         self.deepest = 0
 
@@ -89,22 +83,21 @@ class Visitor:
             if key.startswith("__"):
                 self.found(path, f"不允许的键 {key[:64]}", f"key `{key[:64]}` is not allowed")
         kind = raw.get("type")
-        if not isinstance(kind, str) or kind not in _PRIMITIVES | _COMPLEX:
-            self.found(
-                path,
-                "`type` 必须直接写类型名",
-                "`type` must directly name a primitive, record, enum, fixed, array or map",
-            )
+        if kind in ("record", "enum", "array", "map") and "logicalType" in raw:
+            self.found(path, f"{kind} 不能使用逻辑类型", f"no logical type is admitted on {kind}")
+        try:
+            if kind in ("record", "enum", "fixed"):
+                return self._named(kind, raw, path, namespace, depth)
+            if kind == "array":
+                items = self._type(raw.get("items"), f"{path}[]", namespace, depth + 1)
+                return items and Array(items)
+            if kind == "map":
+                values = self._type(raw.get("values"), f"{path}{{}}", namespace, depth + 1)
+                return values and Map(values)
+            return read_plain(raw)
+        except RuleBrokenError as broken:
+            self.found(path, broken.zh, broken.en)
             return None
-        if kind in _NAMED:
-            return self._named(kind, raw, path, namespace, depth)
-        if kind == "array":
-            items = self._type(raw.get("items"), f"{path}[]", namespace, depth + 1)
-            return items and Array(items)
-        if kind == "map":
-            values = self._type(raw.get("values"), f"{path}{{}}", namespace, depth + 1)
-            return values and Map(values)
-        return self._plain(kind, raw, path)
 
     def _union(self, raw: list[Any], path: str, namespace: str, depth: int) -> Shape | None:
         if len(raw) != 2 or raw[0] != "null" or raw[1] == "null" or isinstance(raw[1], list):
@@ -119,12 +112,14 @@ class Visitor:
 
     def _word(self, raw: str, path: str, namespace: str, depth: int) -> Shape | None:
         """A type given by its name: primitive, or defined before."""
-        if raw in _PRIMITIVES:
+        if raw in PRIMITIVES:
             return Plain(raw)
         if raw == "null":
             self.found(path, 'null 只能用于 ["null", T]', 'null may only stand in ["null", T]')
             return None
         name = raw if "." in raw or not namespace else f"{namespace}.{raw}"
+        if name in self.broken:
+            return None  # reported where it is defined
         if name not in self.names:
             self.found(path, f"未定义的类型 {raw[:64]}", f"type `{raw[:64]}` is not defined before")
             return None
@@ -136,157 +131,47 @@ class Visitor:
         self._count(path, fields)
         return shape if self._shallow(path, depth + height) else None
 
-    def _plain(self, kind: str, raw: dict[str, Any], path: str) -> Shape | None:
-        logical = self._logical(kind, raw, path)
-        if logical == "":
-            return None
-        if logical == "decimal":
-            digits = self._decimal(raw, path, DECIMAL_PRECISION_MAX)
-            return digits and Plain(kind, logical, *digits)
-        return Plain(kind, logical)
-
-    def _logical(self, kind: str, raw: dict[str, Any], path: str) -> str | None:
-        """The logical type; None without one, "" if it is not admitted."""
-        logical = raw.get("logicalType")
-        if logical is None and "logicalType" not in raw:
-            return None
-        if not isinstance(logical, str) or kind not in LOGICAL_TYPES.get(logical, ()):
-            self.found(
-                path,
-                f"{kind} 不能使用逻辑类型 {str(logical)[:64]}",
-                f"logical type `{str(logical)[:64]}` is not admitted on {kind}",
-            )
-            return ""
-        return logical
-
-    def _decimal(
-        self, raw: dict[str, Any], path: str, precision_max: int
-    ) -> tuple[int, int] | None:
-        precision, scale = raw.get("precision"), raw.get("scale", 0)
-        if (
-            type(precision) is int
-            and type(scale) is int
-            and 0 < precision <= precision_max
-            and 0 <= scale <= precision
-        ):
-            return precision, scale
-        self.found(
-            path,
-            f"decimal 需要 1–{precision_max} 的 precision 和不大于它的 scale",
-            f"a decimal needs precision 1 to {precision_max} and scale 0 to precision",
-        )
-        return None
-
     def _named(
         self, kind: str, raw: dict[str, Any], path: str, namespace: str, depth: int
     ) -> Shape | None:
-        name = self._full_name(raw, path, namespace)
-        if name is None:
-            return None
-        aliases = self._aliases(raw, path, name.rpartition(".")[0])
-        if name in self.names:
-            self.found(path, f"类型名 {name} 重复", f"type `{name}` is defined twice")
-            return None
+        name = full_name(raw, namespace)
+        if name in self.names or name in self.broken:
+            raise RuleBrokenError(f"类型名 {name} 重复", f"type `{name}` is defined twice")
+        aliases = type_aliases(raw, name)
         self.names[name] = None
         before, deepest, self.deepest = self.fields, self.deepest, depth
-        shape: Value | None
-        if kind == "record":
-            shape = self._record(raw, path, name, aliases, depth)
-        elif kind == "enum":
-            shape = self._enum(raw, path, name, aliases)
-        else:
-            shape = self._fixed(raw, path, name, aliases)
-        height, self.deepest = self.deepest - depth, max(deepest, self.deepest)
-        if shape is None:
-            return None
-        self.names[name] = (shape, self.fields - before, height)
+        shape: Value | None = None
+        try:
+            if kind == "record":
+                shape = self._record(raw, path, name, aliases, depth)
+            elif kind == "enum":
+                shape = read_enum(raw, name, aliases)
+            else:
+                shape = read_fixed(raw, name, aliases)
+        finally:
+            height, self.deepest = self.deepest - depth, max(deepest, self.deepest)
+            del self.names[name]
+            if shape is None:
+                self.broken.add(name)
+            else:
+                self.names[name] = (shape, self.fields - before, height)
         return shape
-
-    def _full_name(self, raw: dict[str, Any], path: str, namespace: str) -> str | None:
-        name, own = raw.get("name"), raw.get("namespace", namespace)
-        if isinstance(name, str) and isinstance(own, str):
-            full = name if "." in name or not own else f"{own}.{name}"
-            parts = full.split(".")
-            named = len(full) <= FULL_NAME_MAX and all(map(_NAME.match, parts))
-            if named and parts[-1] not in _PRIMITIVES | _COMPLEX | {"null"}:
-                return full
-        self.found(
-            path,
-            "类型名或命名空间不合规则（ASCII 字母、数字、下划线）",
-            "name or namespace breaks Avro's rule (ASCII letters, digits, underscore; "
-            "no type keyword)",
-        )
-        return None
-
-    def _aliases(self, raw: dict[str, Any], path: str, namespace: str | None) -> tuple[str, ...]:
-        """Checked aliases; with `namespace` (types, not fields) as full names."""
-        aliases = raw.get("aliases", [])
-        if not isinstance(aliases, list) or not all(isinstance(alias, str) for alias in aliases):
-            self.found(path, "aliases 必须是名称列表", "aliases must be a list of names")
-            return ()
-        full = []
-        for alias in aliases:
-            parts = alias.split(".") if namespace is not None else [alias]
-            if len(alias) > FULL_NAME_MAX or not all(map(_NAME.match, parts)):
-                self.found(path, f"别名 {alias[:64]} 不合规则", f"alias `{alias[:64]}` is no name")
-            full.append(f"{namespace}.{alias}" if namespace and len(parts) == 1 else alias)
-        return tuple(full)
-
-    def _enum(
-        self, raw: dict[str, Any], path: str, name: str, aliases: tuple[str, ...]
-    ) -> Enum | None:
-        symbols, default = raw.get("symbols"), raw.get("default")
-        if (
-            not isinstance(symbols, list)
-            or not 0 < len(symbols) <= SYMBOLS_MAX
-            or not all(isinstance(symbol, str) and _NAME.match(symbol) for symbol in symbols)
-            or len(set(symbols)) != len(symbols)
-        ):
-            self.found(
-                path,
-                f"symbols 需要 1–{SYMBOLS_MAX} 个互不相同的名称",
-                f"symbols must be 1 to {SYMBOLS_MAX} distinct names",
-            )
-            return None
-        if default not in symbols and "default" in raw:
-            self.found(path, "枚举默认值不在 symbols 中", "the enum's default is not a symbol")
-            return None
-        return Enum(name, tuple(symbols), default, aliases)
-
-    def _fixed(
-        self, raw: dict[str, Any], path: str, name: str, aliases: tuple[str, ...]
-    ) -> Fixed | None:
-        size = raw.get("size")
-        if type(size) is not int or not 0 < size <= FIXED_BYTES_MAX:
-            self.found(
-                path,
-                f"size 必须为 1–{FIXED_BYTES_MAX}",
-                f"size must be 1 to {FIXED_BYTES_MAX}",
-            )
-            return None
-        logical = self._logical("fixed", raw, path)
-        if logical is None:
-            return Fixed(name, size, aliases=aliases)
-        if logical == "":
-            return None
-        limit = min(fixed_precision_max(min(size, 32)), DECIMAL_PRECISION_MAX)
-        digits = self._decimal(raw, path, limit)
-        return digits and Fixed(name, size, logical, *digits, aliases=aliases)
 
     def _record(
         self, raw: dict[str, Any], path: str, name: str, aliases: tuple[str, ...], depth: int
     ) -> Record | None:
         listed = raw.get("fields")
         if not isinstance(listed, list) or not listed:
-            self.found(path, "record 至少要有一个字段", "a record must have at least one field")
-            return None
+            raise RuleBrokenError(
+                "record 至少要有一个字段", "a record must have at least one field"
+            )
         if not self._count(path, len(listed)):
             return None
         fields = [self._field(each, path, name.rpartition(".")[0], depth) for each in listed]
         sound = [each for each in fields if each is not None]
         # Aliases share the names' space: an alias that is also a field lets readers disagree.
-        names = [each.name for each in sound] + [a for each in sound for a in each.aliases]
-        doubled = sorted({each for each in names if names.count(each) > 1})
+        names = Counter(name for each in sound for name in (each.name, *each.aliases))
+        doubled = [name for name, times in names.items() if times > 1]
         for each in doubled:
             self.found(path, f"字段名 {each} 重复", f"field name or alias `{each}` is used twice")
         if doubled or len(sound) != len(listed):
@@ -303,7 +188,7 @@ class Visitor:
 
     def _field(self, raw: Any, above: str, namespace: str, depth: int) -> Field | None:
         name = raw.get("name") if isinstance(raw, dict) else None
-        if not isinstance(raw, dict) or not isinstance(name, str) or not _NAME.match(name):
+        if not isinstance(name, str) or not is_name(name):
             self.found(
                 above,
                 "字段名不合规则（ASCII 字母、数字、下划线）",
@@ -321,8 +206,12 @@ class Visitor:
         if raw.get("order", "ascending") not in ("ascending", "descending", "ignore"):
             self.found(path, "order 无效", "order must be ascending, descending or ignore")
         shape = self._type(raw.get("type"), path, namespace, depth + 1)
-        aliases = self._aliases(raw, path, None)
         self._metadata(raw, path, top=depth == 1)
+        try:
+            aliases = field_aliases(raw)
+        except RuleBrokenError as broken:
+            self.found(path, broken.zh, broken.en)
+            return None
         if shape is None:
             return None
         if "default" in raw and not default_fits(shape, raw["default"]):
