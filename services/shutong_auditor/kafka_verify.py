@@ -1,0 +1,222 @@
+"""Verifies a bus from its own Kafka: blocks, lane state, input offsets, deliveries.
+
+The bus may go on meanwhile. Whatever moves is read before and after the audit, and what the audit
+says must lie between the two; when nothing moves, that means: be equal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from shutong_auditor.kafka_read import KafkaReading, open_reading
+from shutong_auditor.kafka_verdict import KafkaVerdict, Limits, tell
+from shutong_auditor.lane_checks import (
+    LaneRows,
+    LaneState,
+    grant_findings,
+    head_findings,
+    missing_offsets,
+    position_findings,
+)
+from shutong_core.audit.header import parse_header
+from shutong_core.audit.verdict import Finding, Statement
+from shutong_core.audit.verify import Anchor, LaneVerifier, Totals
+from shutong_core.audit.verify_delivery import DeliveryVerifier, Ledger
+from shutong_core.domain.errors import Rejected
+from shutong_core.wire.busrecords import BusCodec
+from shutong_core.wire.topics import Topics
+
+
+async def verify_kafka(
+    client: Mapping[str, Any],
+    topics: Topics,
+    codec: BusCodec,
+    *,
+    cluster: str | None = None,
+    offsets_group: str | None = None,
+    lists: Mapping[int, bytes] | None = None,
+    grants: Collection[str] | None = None,
+    deliveries: bool = True,
+    settle_s: float = 1.0,
+) -> KafkaVerdict:
+    """Levels 1 and, with `deliveries`, the delivery part of 2.
+
+    `client`: arguments of every aiokafka client. `cluster`: the name the blocks must bear (None:
+    taken from the first block). `offsets_group`: default `<prefix>.lanes`. `lists`: list number →
+    digest from a source that is trusted. `grants`: only these deliveries (None: all).
+    `settle_s`: how long a commit may take to show in all partitions.
+    Raises Retryable if Kafka cannot be reached or stops answering.
+    """
+    group = offsets_group or f"{topics.prefix}.lanes"
+    async with open_reading(client, codec, group) as reading:
+        run = _Run(reading, topics, cluster, dict(lists or {}), settle_s)
+        known = len(run.lists)
+        names = await reading.load_topics()
+        if topics.audit not in names or topics.lanes not in names:
+            text = Statement("没有审计或分道主题", f"no topic {topics.audit} or {topics.lanes}")
+            run.verdict.add(Finding("no-audit", text))
+            return run.verdict
+        first_ends = await run.delivery_ends(names, grants) if deliveries else {}
+        await run.lanes()
+        if deliveries:
+            await run.deliveries(names, grants, first_ends)
+        run.limits.lists_given = known > 0
+        tell(run.verdict, run.limits, deliveries=deliveries)
+        return run.verdict
+
+
+class _Run:
+    """One verification under way."""
+
+    def __init__(
+        self,
+        reading: KafkaReading,
+        topics: Topics,
+        cluster: str | None,
+        lists: dict[int, bytes],
+        settle_s: float,
+    ) -> None:
+        self._reading = reading
+        self._topics = topics
+        self._settle_s = settle_s
+        self.lists = lists
+        self.ledger = Ledger()
+        self.verdict = KafkaVerdict(cluster=cluster or "")
+        self.limits = Limits(cluster_given=cluster is not None)
+
+    async def lanes(self) -> None:
+        """Reads and checks every lane's blocks, with the lanes' state before and after."""
+        topic = self._topics.audit
+        lanes = self._reading.partitions(topic)
+        before = {lane: await self._rows(lane) for lane in lanes}
+        await asyncio.sleep(self._settle_s)
+        limits = await self._reading.ends(topic, lanes)
+        verifiers = {lane: await self._blocks(lane, limits[lane], before[lane]) for lane in lanes}
+        await asyncio.sleep(self._settle_s)
+        for lane in lanes:
+            state_before, state_after = before[lane], await self._rows(lane)
+            if state_before is not None and state_after is not None:
+                self._compare(lane, verifiers[lane], LaneState(state_before, state_after))
+
+    async def _blocks(
+        self, lane: int, limits: tuple[int, int], before: LaneRows | None
+    ) -> LaneVerifier:
+        """The lane's verifier after the blocks at offsets `limits`."""
+        verifier: LaneVerifier | None = None
+        head = before.head if before else None
+        async for record in self._reading.records(self._topics.audit, lane, *limits):
+            key = record.key or b""
+            if verifier is None:
+                verifier = self._verifier(lane, limits[0], key)
+            found, body = verifier.feed(record.offset, key, record.value)
+            self._add(found)
+            if body is not None:
+                self.ledger.add(lane, body)
+            if head is not None and head.sequence == verifier.last.sequence:
+                self._add(verifier.finish(head))
+        verifier = verifier or LaneVerifier(self.verdict.cluster, lane, self.lists)
+        self.verdict.last_blocks[lane] = verifier.last
+        self._sum(verifier.totals)
+        return verifier
+
+    def _compare(self, lane: int, verifier: LaneVerifier, state: LaneState) -> None:
+        cluster, cut = self.verdict.cluster, lane in self.limits.cut
+        self._add(head_findings(verifier, state))
+        self._add(position_findings(lane, verifier, state, cut=cut))
+        self._add(grant_findings(cluster, lane, verifier, state, cut=cut))
+        self.limits.offsets_missing += missing_offsets(verifier, state)
+
+    def _verifier(self, lane: int, first_offset: int, header: bytes) -> LaneVerifier:
+        """Starts at block 1, or, where the audit was cut, before the first block that is left."""
+        start = None
+        try:
+            first = parse_header(header)
+        except Rejected:
+            first = None
+        if first is not None:
+            self.verdict.cluster = self.verdict.cluster or first.cluster
+            # Cut by DeleteRecords, the topic starts above 0; a log that starts at 0 has block 1.
+            if first.sequence > 1 and first_offset > 0:
+                start = Anchor(first.sequence - 1, first.previous)
+                self.limits.cut.append(lane)
+        return LaneVerifier(self.verdict.cluster, lane, self.lists, start)
+
+    async def _rows(self, lane: int) -> LaneRows | None:
+        try:
+            return await self._reading.lane(self._topics, lane)
+        except Rejected as error:
+            text = Statement("分道状态无法读取", f"the lane's state cannot be read: {error}")
+            self.verdict.add(Finding("lane-state", text, lane=lane))
+            return None
+
+    async def delivery_ends(
+        self, names: frozenset[str], grants: Collection[str] | None
+    ) -> dict[tuple[str, int], int]:
+        """(grant, partition) → end now: what stands below was placed before the audit is read."""
+        ends = {}
+        for grant in self._chosen(names, grants):
+            topic = self._topics.delivery(grant)
+            limits = await self._reading.ends(topic, self._reading.partitions(topic))
+            ends.update({(grant, partition): end for partition, (_, end) in limits.items()})
+        return ends
+
+    def _chosen(self, names: frozenset[str], grants: Collection[str] | None) -> list[str]:
+        there = {grant for name in names if (grant := self._topics.grant_of(name)) is not None}
+        return sorted(there if grants is None else there & set(grants))
+
+    async def deliveries(
+        self,
+        names: frozenset[str],
+        grants: Collection[str] | None,
+        first_ends: Mapping[tuple[str, int], int],
+    ) -> None:
+        """Every delivery topic there is, and every grant the audit names."""
+        there = self._chosen(names, grants)
+        for grant in self.ledger.grants:
+            self.verdict.placed[grant] = self.ledger.placed(grant)
+            if grant not in there and (grants is None or grant in grants):
+                text = Statement("投放主题不存在", "the delivery topic does not exist")
+                self.verdict.add(Finding("no-topic", text, grant=grant))
+        for grant in there:
+            topic = self._topics.delivery(grant)
+            self.verdict.delivered[grant] = 0
+            partitions = self._reading.partitions(topic)
+            for partition, (first, end) in (await self._reading.ends(topic, partitions)).items():
+                newer_from = first_ends.get((grant, partition), 0)
+                span = (first, end, newer_from)
+                await self._partition(grant, partition, len(partitions), span)
+
+    async def _partition(
+        self, grant: str, partition: int, partitions: int, span: tuple[int, int, int]
+    ) -> None:
+        first, end, newer_from = span
+        lanes = [lane for lane in self.verdict.last_blocks if lane % partitions == partition]
+        verifier = DeliveryVerifier(
+            self.verdict.cluster, grant, lanes, self.ledger, from_start=first == 0
+        )
+        topic = self._topics.delivery(grant)
+        async for record in self._reading.records(topic, partition, first, end):
+            newer = record.offset >= newer_from
+            self._add(
+                verifier.feed(record.offset, record.headers, record.key, record.value, newer=newer)
+            )
+        self._add(verifier.finish())
+        self.verdict.delivered[grant] += verifier.records
+        self.limits.thinned = self.ledger.thinned
+        self.limits.compared += verifier.compared
+        self.limits.past_term += first > 0
+
+    def _add(self, findings: Iterable[Finding]) -> None:
+        for finding in findings:
+            self.verdict.add(finding)
+
+    def _sum(self, totals: Totals) -> None:
+        total = self.verdict.totals
+        total.blocks += totals.blocks
+        total.bodies += totals.bodies
+        total.rows += totals.rows
+        total.refused += totals.refused
+        total.placed += totals.placed
+        total.after_abort += totals.after_abort
