@@ -1,0 +1,30 @@
+"""The players of the story, over public interfaces only; what `make run` and `make demo` call."""
+
+from __future__ import annotations
+
+from shutong_story.calls import Endpoints
+from shutong_story.generate import generate, sample_list, sample_table
+from shutong_story.ledger import Ledger, open_ledger
+from shutong_story.narrate import Narrator
+from shutong_story.plan import Plan, read_plan
+from shutong_story.publish import FULL_SPEED, SLOW, Pace, Published, publish_all
+from shutong_story.pull import pull_all, reader_id
+
+__all__ = [
+    "FULL_SPEED",
+    "SLOW",
+    "Endpoints",
+    "Ledger",
+    "Narrator",
+    "Pace",
+    "Plan",
+    "Published",
+    "generate",
+    "open_ledger",
+    "publish_all",
+    "pull_all",
+    "read_plan",
+    "reader_id",
+    "sample_list",
+    "sample_table",
+]
