@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
-from types import MappingProxyType
 
 import chinese_calendar
 
@@ -41,7 +40,6 @@ _FESTIVALS: Mapping[int, tuple[tuple[int, int], ...]] = {
     2035: ((2, 8), (4, 5), (6, 10), (9, 16)),
     2036: ((1, 28), (4, 4), (5, 30), (10, 4)),
 }
-_NO_OVERRIDES: Mapping[date, bool] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,7 @@ class WorkingCalendar:
     no longer provisional.
     """
 
-    overrides: Mapping[date, bool] = field(default=_NO_OVERRIDES)
+    overrides: Mapping[date, bool] = field(default_factory=dict)
     complete_years: frozenset[int] = frozenset()
 
     def is_working_day(self, day: date) -> bool:
