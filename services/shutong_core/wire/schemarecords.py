@@ -91,6 +91,11 @@ class Registry:
             registry.add(registration)
         return registry
 
+    def copy(self) -> Registry:
+        """A registry that can be extended without changing this one."""
+        subjects = {subject: list(versions) for subject, versions in self._subjects.items()}
+        return Registry(dict(self._by_id), dict(self._ids), subjects)
+
     def add(self, registration: Registration) -> None:
         """Take in one registration. Raises Rejected if id, text and version do not fit."""
         schema, versions = registration.schema, self.versions(registration.subject)

@@ -1,0 +1,151 @@
+"""Puts a list file in force: validate, allot, sign, write schemas and list in one transaction.
+
+One writer at a time: the transactional id of control fences everybody else *before* the newest
+list is read, so what is written follows exactly what was read, or nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shutong_control.allot import Allotted, allot
+from shutong_core.domain.changes import (
+    SNAPSHOT_EVERY,
+    Change,
+    Signer,
+    difference,
+    encode_change,
+    make_change,
+    make_snapshot,
+)
+from shutong_core.domain.findings import Finding
+from shutong_core.domain.listfile import DraftList
+from shutong_core.domain.version import AnyRow, ListVersion
+from shutong_core.runtime.listfeed import ListFeed
+from shutong_core.runtime.transaction import Deadlines, TransactionalProducer
+from shutong_core.wire.batches import KafkaRecord, RecordBatch, chunks
+from shutong_core.wire.schemarecords import Registry, encode_registration
+from shutong_core.wire.schemas import Schema
+from shutong_core.wire.topics import INBOUND_BYTES_MAX, Topics
+
+CAUGHT_UP_S_MAX = 30.0
+
+Check = Callable[[ListVersion, Mapping[int, Schema]], Sequence[Finding]]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A list file that was read, with the texts of the schema files it names (by its path)."""
+
+    file: DraftList
+    texts: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What publishing a draft would change."""
+
+    version: ListVersion
+    upserts: tuple[AnyRow, ...]
+    removals: tuple[str, ...]
+    parts: tuple[Change, ...]
+    allotted: Allotted
+    registry: Registry
+
+
+def prepare(
+    draft: Draft,
+    registry: Registry,
+    previous: ListVersion | None,
+    topics: Topics,
+    check: Check,
+    now_ms: int,
+) -> Prepared | None:
+    """The next version from a draft; None if it says what is in force already.
+
+    Raises ListRefused, a Rejected, with every problem and its place in the file.
+    """
+    extended = registry.copy()
+    allotted = allot(draft.file, draft.texts, extended, topics)
+    upserts, removals = difference(previous, allotted.rows)
+    if not upserts and not removals:
+        return None
+    version, parts = make_change(previous, upserts, removals, now_ms)
+    draft.file.refuse_if(check(version, extended.schemas))
+    return Prepared(version, upserts, removals, parts, allotted, extended)
+
+
+class Publisher:
+    """Writes list versions; the only writer of control.lists and control.schemas."""
+
+    def __init__(
+        self,
+        client: Mapping[str, Any],
+        topics: Topics,
+        feed: ListFeed,
+        signer: Signer,
+        check: Check,
+        ensure_topics: Callable[[ListVersion], Awaitable[None]],
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._client = client
+        self._topics = topics
+        self._feed = feed
+        self._signer = signer
+        self._check = check
+        self._ensure_topics = ensure_topics
+        self._now_ms = now_ms
+
+    async def publish(self, draft: Draft) -> Prepared | None:
+        """Put `draft` in force; None if nothing would change.
+
+        Raises ListRefused if the draft is wrong, Retryable if Kafka does not answer, Fenced if
+        another publisher came in between: then nothing was written, publish again.
+        """
+        producer = TransactionalProducer(
+            self._client,
+            self._topics.control_id,
+            Deadlines(),
+            batch_bytes_max=INBOUND_BYTES_MAX - 4096,
+        )
+        try:
+            await producer.start()
+            await self._feed.caught_up(CAUGHT_UP_S_MAX)
+            prepared = prepare(
+                draft,
+                self._feed.registry,
+                self._feed.version,
+                self._topics,
+                self._check,
+                self._now_ms(),
+            )
+            if prepared is None:
+                return None
+            # Topics first: a list in force never names a topic that is not there.
+            await self._ensure_topics(prepared.version)
+            await producer.begin()
+            for batch in self._batches(prepared):
+                await producer.send(batch)
+            await producer.commit()
+            return prepared
+        finally:
+            await producer.close()
+
+    def _batches(self, prepared: Prepared) -> list[RecordBatch]:
+        schemas = [
+            KafkaRecord(*encode_registration(registration))
+            for registration in prepared.allotted.registrations
+        ]
+        parts = list(prepared.parts)
+        if prepared.version.number % SNAPSHOT_EVERY == 0:
+            parts += make_snapshot(prepared.version)
+        changes = [
+            KafkaRecord(str(part.n).encode(), encode_change(part, self._signer)) for part in parts
+        ]
+        return [
+            RecordBatch(topic, 0, run)
+            for topic, records in ((self._topics.schemas, schemas), (self._topics.lists, changes))
+            for run in chunks(records, INBOUND_BYTES_MAX - 64 * 1024, 1_000)
+        ]
