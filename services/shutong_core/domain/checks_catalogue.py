@@ -1,4 +1,7 @@
-"""Checks of catalogue entries: who provides, on what terms, of what grade (条例 Art. 2, 12-16, 19)."""
+"""Checks of catalogue entries: who provides, on what terms, of what grade.
+
+Articles are those of 政务数据共享条例.
+"""
 
 from __future__ import annotations
 
@@ -146,7 +149,7 @@ def share_terms(listing: Listing) -> Iterator[Finding]:
                         (
                             "不予共享须写理由和法律、行政法规或国务院决定依据（条例第十四、十五条）",
                             (
-                                "not sharing needs reason and basis: law, regulation or decision of "
+                                "not sharing needs reason and basis: law, regulation, decision of "
                                 "the State Council (Art. 14, 15)"
                             ),
                         ),
@@ -194,7 +197,7 @@ def graded(listing: Listing) -> Iterator[Finding]:
                     row,
                     "privacy_assessment",
                     (
-                        f"信息项 {personal[0]} 涉及个人信息，缺少个人信息保护影响评估（条例第十二条）",
+                        f"信息项 {personal[0]} 涉及个人信息，缺少影响评估（条例第十二条）",
                         f"item {personal[0]} is personal and no impact assessment is named",
                     ),
                     ("补上评估编号", "write the number of the assessment"),

@@ -1,4 +1,7 @@
-"""Checks of grants: who may receive what region's records, why, until when (条例 Art. 15, 20-24)."""
+"""Checks of grants: who may receive what region's records, why, until when.
+
+Articles are those of 政务数据共享条例.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Checks of what a grant lets flow: items, masks, persons (条例 Art. 14; 个人信息保护法 Art. 28, 55)."""
+"""Checks of what a grant lets flow: items, masks, persons.
+
+政务数据共享条例 Art. 14; 个人信息保护法 Art. 28, 55.
+"""
 
 from __future__ import annotations
 

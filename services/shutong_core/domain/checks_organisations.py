@@ -1,4 +1,7 @@
-"""Checks of the node's own row, of regions wherever they stand, of organisations, systems, duties."""
+"""Checks of the node's own row, of regions, organisations, systems, duties.
+
+Articles are those of 政务数据共享条例.
+"""
 
 from __future__ import annotations
 
