@@ -17,11 +17,11 @@ from shutong_broker.policy.interpret import PolicyInterpreter
 from shutong_broker.policy.masks import Masker, masker
 from shutong_broker.policy.model import DatasetPolicy
 from shutong_broker.policy.plan import DatasetPlan, GrantPlan, Keys, ProjectionPlan, SchemaPlan
-from shutong_broker.policy.rules import Rule, compile_rule
 from shutong_core.domain.catalogue import Dataset, Grade, OperationItem, ShareClass
 from shutong_core.domain.errors import Rejected
 from shutong_core.domain.grants import Drop, Grant, Hash, Mask, Negative
 from shutong_core.domain.organisations import System
+from shutong_core.domain.quality import Rule, compile_rule
 from shutong_core.domain.regions import Level, RegionTable
 from shutong_core.domain.version import ListVersion
 from shutong_core.wire.encode import encode_shape

@@ -13,9 +13,9 @@ from typing import Any
 
 from shutong_broker.policy.condition import Condition
 from shutong_broker.policy.masks import Masker
-from shutong_broker.policy.rules import Rule
 from shutong_core.domain.catalogue import Dataset
 from shutong_core.domain.grants import Grant
+from shutong_core.domain.quality import Rule
 from shutong_core.wire.headers import CloudEventsHeaders
 from shutong_core.wire.keys import KeyRule
 from shutong_core.wire.schemas import Schema

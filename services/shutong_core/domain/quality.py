@@ -1,7 +1,8 @@
 """Quality rules of a dataset: one function per rule, one table of them all.
 
 A rule is made once per schema version and then asked about each record. It answers with the item
-at fault or None; an exception in it counts as refusal of the record, see `interpret`.
+at fault or None. The producer service asks before it writes, the lane asks again: who writes to
+Kafka without the service is held to the same rules. An exception in a rule counts as refusal.
 """
 
 from __future__ import annotations

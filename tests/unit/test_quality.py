@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from shutong_broker.policy.minors import any_under_14, day_in_china
-from shutong_broker.policy.rules import RULES, compile_rule
 from shutong_core.domain.catalogue import (
     IdNumberRule,
     QualityRule,
@@ -18,6 +17,7 @@ from shutong_core.domain.catalogue import (
     UsccRule,
 )
 from shutong_core.domain.errors import Rejected
+from shutong_core.domain.quality import RULES, compile_rule
 from shutong_core.domain.reasons import Reason
 from shutong_core.domain.schemaview import FieldType, PlainSchemaView
 
