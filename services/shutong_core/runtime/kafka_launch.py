@@ -31,6 +31,7 @@ from shutong_core.runtime.resources import locate
 
 POLL_S = 0.05
 FENCING_MAX_S = 5.0
+FENCING_WRITE_S = 0.5
 #: What a controller without a broker refuses or has no use for.
 _BROKER_ONLY = (
     "process.roles=",
@@ -117,6 +118,7 @@ def end_old_session(
     lines = [line for line in config.splitlines() if not line.startswith(_BROKER_ONLY)]
     lines += ["process.roles=controller", f"listeners=CONTROLLER://{HOST}:{ports.controller}"]
     lines += ["broker.session.timeout.ms=200", "broker.heartbeat.interval.ms=50"]
+    lines += ["controller.quorum.append.linger.ms=0"]
     (directory / "server.properties").write_text("\n".join(lines) + "\n")
     (directory / "logs").mkdir(exist_ok=True)
     options = list(QUICK.options)
@@ -129,6 +131,8 @@ def end_old_session(
         wait_until(lambda: process.poll() is not None or not port_is_free(ports.controller), 30)
         # Not seen in time: the broker was fenced already, nothing is left to wait for.
         wait_until(lambda: process.poll() is not None or _logged(log, old_size), FENCING_MAX_S)
+        # The line is written when the record is made; give it time to reach the log.
+        wait_until(lambda: process.poll() is not None, FENCING_WRITE_S)
         process.terminate()
         process.wait(30)
     except subprocess.TimeoutExpired:
