@@ -113,6 +113,10 @@ def test_one_other_item_is_its_avro_encoding(item: str, value: Any, expected: by
     assert rule.key({item: value}) == expected
 
 
+def test_a_decimal_key_has_the_bytes_of_the_canonical_body() -> None:
+    assert key_rule(RECORD, ["amount"]).key({"amount": Decimal("-1.28")}) == b"\x02\x80"
+
+
 def test_several_items_are_joined_in_schema_order_whatever_the_lists_order() -> None:
     datum = {"number": "AB", "serial": 1, "sex": "MALE", "spouse_sex": "FEMALE"}
     expected = b"\x04AB" + b"\x02" + b"\x00" + b"\x02"

@@ -11,12 +11,16 @@ import hmac
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from io import BytesIO
 from typing import Any, Protocol
 
 import fastavro
 
 from shutong_core.domain.errors import Rejected
+from shutong_core.wire.encode import encode_shape
+from shutong_core.wire.leaftypes import read_plain
+from shutong_core.wire.shapes import Nullable
 
 DELIVERED_KEY_BYTES = 16
 DELIVERED_KEY_LABEL = b"shutong-key-v1"
@@ -189,7 +193,12 @@ def _value(datum: Mapping[str, Any], item: str) -> Any:
 
 def _encode(item: str, avro: Any, value: Any) -> bytes:
     out = BytesIO()
+    branch = avro[-1] if isinstance(avro, list) else avro
     try:
+        if isinstance(value, Decimal) and branch["type"] == "bytes":
+            # fastavro writes -128 in two bytes; the body's canonical form, and Java, in one.
+            plain = read_plain(branch)
+            return encode_shape(Nullable(plain) if isinstance(avro, list) else plain, value)
         fastavro.schemaless_writer(out, avro, value, strict=True)
     except Exception as error:  # fastavro raises what it meets; the values must not be shown
         raise Rejected(f"key item {item} does not fit its type") from error
