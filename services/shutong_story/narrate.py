@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from shutong_core.domain.reasons import Reason
 from shutong_story.plan import InputFile, Plan, Reader
 from shutong_story.progress import (
     BadSent,
@@ -56,6 +57,12 @@ CHECKS = {
 }
 
 
+def _texts(reason: str) -> tuple[str, str]:
+    """A reason in Chinese and English; an unknown one as it came."""
+    known = Reason.__members__.get(reason)
+    return (known.zh, known.en) if known else (reason, reason)
+
+
 class Narrator:
     """Turns progress into lines; `say` gets (Chinese, English)."""
 
@@ -79,9 +86,10 @@ class Narrator:
             case BadSent():
                 self._say_bad(event)
             case ReaderRefused(reader, _, reason):
+                zh, en = _texts(reason)
                 self._say(
-                    f"{reader.name} 取不到 {reader.grant}：{reason}",
-                    f"nothing is let out to reader of {reader.grant}: {reason}",
+                    f"  {reader.name} 取不到 {reader.grant}：{zh}",
+                    f"  nothing is let out under {reader.grant}: {en}",
                 )
             case _:
                 pass

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from shutong_story.calls import Endpoints
+from shutong_story.expected import (
+    due,
+    published_differences,
+    pulled_differences,
+    sample_expectation,
+)
 from shutong_story.generate import generate, sample_list, sample_table
 from shutong_story.ledger import Ledger, open_ledger
 from shutong_story.narrate import Narrator
@@ -19,12 +25,16 @@ __all__ = [
     "Pace",
     "Plan",
     "Published",
+    "due",
     "generate",
     "open_ledger",
     "publish_all",
+    "published_differences",
     "pull_all",
+    "pulled_differences",
     "read_plan",
     "reader_id",
+    "sample_expectation",
     "sample_list",
     "sample_table",
 ]
