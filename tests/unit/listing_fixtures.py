@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from shutong_core.domain.catalogue import Dataset, Grade, Item, SchemaRef, ShareClass
@@ -22,6 +23,7 @@ from shutong_core.domain.grants import (
     Scope,
 )
 from shutong_core.domain.organisations import Organisation, Person, Role, System
+from shutong_core.domain.regions import RegionTable, parse_table
 from shutong_core.domain.schemaview import FieldType, PlainSchemaView
 from shutong_core.domain.version import AnyRow, ListVersion, next_version
 
@@ -35,8 +37,27 @@ WUHUA = "441424000000"
 XINGNING = "441481000000"
 SHUIZHAI = "441424100000"
 
+#: The few regions these tests speak of; a stand-in for the real table, made by the same rules.
+_DIVISIONS = """#divisions\t2023-06-30
+000000000000\t0\t国家\t\t中华人民共和国
+440000000000\t1\t省级\t000000000000\t广东省
+440100000000\t2\t地级\t440000000000\t广州市
+440104000000\t3\t县级\t440100000000\t越秀区
+441400000000\t2\t地级\t440000000000\t梅州市
+441424000000\t3\t县级\t441400000000\t五华县
+441424100000\t4\t镇\t441424000000\t水寨镇
+441481000000\t3\t县级\t441400000000\t兴宁市
+!440102000000\t东山区\t2005\t440104000000
+"""
+
 EFFECTIVE_MS = 1_790_000_000_000  # 2026-09-21
 GUID = "00000000-0000-0000-0000-{:012d}"
+
+
+@cache
+def divisions() -> RegionTable:
+    """The small division table that the default `bus()` names."""
+    return parse_table(_DIVISIONS.encode())
 
 
 def uscc(serial: int, region: str = GUANGDONG) -> str:
@@ -94,7 +115,7 @@ def bus(**fields: Any) -> Bus:
         "region": GUANGDONG,
         "lanes": 6,
         "division_table": "2023-06-30",
-        "division_digest": "0" * 64,
+        "division_digest": divisions().digest.hex(),
     }
     return Bus(**(defaults | fields))
 
