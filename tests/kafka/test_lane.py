@@ -1,0 +1,186 @@
+"""One lane on a real Kafka: what a transaction leaves behind, in health and after faults."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from kafka.lane_world import LaneWorld, Observer, Running, until
+
+from shutong_core.audit.chain import SEGMENT_HEADER, extend, genesis, parse_segment
+from shutong_core.audit.verify import Anchor, LaneVerifier
+from shutong_core.domain.reasons import Reason
+from shutong_core.runtime.kafka_server import EmbeddedKafka
+from unit.policy_world import MEIZHOU_GRANT
+
+pytestmark = pytest.mark.kafka
+
+
+def decided(observer: Observer) -> int:
+    return sum(counts.decided for plan in observer.plans for counts in plan.datasets.values())
+
+
+async def started(kafka: EmbeddedKafka, prefix: str, **given: object) -> LaneWorld:
+    world = LaneWorld(kafka.bootstrap_servers, prefix, given or None)
+    await world.create_topics()
+    return world
+
+
+async def test_placed_audited_and_committed_together(kafka: EmbeddedKafka, prefix: str) -> None:
+    world = await started(kafka, prefix)
+    observer = Observer()
+    bad = {"headers": {"ce_id": "bad"}, "record": {"town_code": "441481100000"}}
+    await world.publish({"headers": {"ce_id": "1"}}, bad, {"headers": {"ce_id": "2"}})
+    async with Running(world.lane(observer)):
+        await until(lambda: decided(observer) == 3)
+
+    placed = await world.read(world.topics.delivery(MEIZHOU_GRANT))
+    assert len(placed) == 2
+    segment = parse_segment(dict(placed[0].headers)[SEGMENT_HEADER])
+    start = genesis("test-cluster", MEIZHOU_GRANT, world.lane_number)
+    assert (segment.lane, segment.k, segment.chain) == (world.lane_number, 1, start)
+
+    refused = await world.read(world.topics.quarantine, world.lane_number)
+    assert len(refused) == 1
+    assert dict(refused[0].headers)["reason"] == Reason.OUT_OF_JURISDICTION.name.encode()
+
+    blocks = await world.blocks()
+    assert sum(header.rows for header, _ in blocks) == 3
+    assert sum(header.placed for header, _ in blocks) == 2
+    assert sum(header.refused for header, _ in blocks) == 1
+
+
+async def test_a_successor_goes_on_where_the_predecessor_stopped(
+    kafka: EmbeddedKafka, prefix: str
+) -> None:
+    world = await started(kafka, prefix)
+    for number in range(3):
+        observer = Observer()
+        await world.publish({"headers": {"ce_id": str(number)}})
+        async with Running(world.lane(observer)):
+            await until(lambda seen=observer: decided(seen) == 1)
+        assert observer.failures == []
+        assert observer.taken_at == [number]
+
+    verifier = LaneVerifier("test-cluster", world.lane_number)
+    for record in await world.read(world.topics.audit, world.lane_number):
+        findings, _ = verifier.feed(record.offset, record.key, record.value)
+        assert findings == []
+    assert verifier.totals.blocks == 3
+    placed = await world.read(world.topics.delivery(MEIZHOU_GRANT))
+    chain = genesis("test-cluster", MEIZHOU_GRANT, world.lane_number)
+    for record in placed:
+        assert parse_segment(dict(record.headers)[SEGMENT_HEADER]).chain == chain
+        chain = extend(chain, [(record.key, record.value)])
+    assert verifier.grants[MEIZHOU_GRANT].chain == chain
+    assert isinstance(verifier.last, Anchor)
+
+
+async def test_a_repeated_event_is_placed_once_also_after_a_restart(
+    kafka: EmbeddedKafka, prefix: str
+) -> None:
+    world = await started(kafka, prefix)
+    await world.publish({}, {}, {"record": {"members": 9}})
+    first = Observer()
+    async with Running(world.lane(first)):
+        await until(lambda: decided(first) == 3)
+    await world.publish({}, {"record": {"members": 9}})
+    second = Observer()
+    async with Running(world.lane(second)):
+        await until(lambda: decided(second) == 2)
+    assert len(await world.read(world.topics.delivery(MEIZHOU_GRANT))) == 1
+    refusals = [
+        reason
+        for observer in (first, second)
+        for plan in observer.plans
+        for counts in plan.datasets.values()
+        for reason, count in counts.refused.items()
+        for _ in range(count)
+    ]
+    assert sorted(reason.name for reason in refusals) == [
+        "DUPLICATE",
+        "DUPLICATE",
+        "ID_REUSED",
+        "ID_REUSED",
+    ]
+
+
+async def test_nothing_is_placed_while_the_lease_is_lost(kafka: EmbeddedKafka, prefix: str) -> None:
+    world = await started(kafka, prefix)
+    world.lease.good = False
+    observer = Observer()
+    await world.publish({})
+    async with Running(world.lane(observer)):
+        await until(lambda: "waiting for the list" in observer.statuses)
+        assert await world.read(world.topics.delivery(MEIZHOU_GRANT)) == []
+        world.lease.good = True
+        await until(lambda: decided(observer) == 1)
+    assert len(await world.read(world.topics.delivery(MEIZHOU_GRANT))) == 1
+
+
+async def test_a_lease_lost_before_commit_places_nothing_then_everything_once(
+    kafka: EmbeddedKafka, prefix: str
+) -> None:
+    world = await started(kafka, prefix)
+    lost = []
+
+    def lose(step: str) -> None:
+        if step == "after-flush" and not lost:
+            lost.append(step)
+            world.lease.good = False
+
+    observer = Observer()
+    await world.publish({})
+    async with Running(world.lane(observer, lose)):
+        await until(lambda: observer.failures)
+        assert await world.read(world.topics.delivery(MEIZHOU_GRANT)) == []
+        world.lease.good = True
+        await until(lambda: decided(observer) == 1)
+    assert len(await world.read(world.topics.delivery(MEIZHOU_GRANT))) == 1
+    (header, body), *_ = await world.blocks()
+    assert header.after_abort
+    assert body.exposed == (MEIZHOU_GRANT,)
+
+
+async def test_a_second_process_fences_the_first_which_lets_go(
+    kafka: EmbeddedKafka, prefix: str
+) -> None:
+    world = await started(kafka, prefix)
+    first, second = Observer(), Observer()
+    old = world.lane(first)
+    async with Running(old):
+        await world.publish({"headers": {"ce_id": "1"}})
+        await until(lambda: decided(first) == 1)
+        async with Running(world.lane(second)):
+            await until(lambda: "serving" in second.statuses)
+            await world.publish({"headers": {"ce_id": "2"}})
+            await until(lambda: decided(second) == 1)
+            await until(lambda: first.statuses[-1] == "released")
+    assert any(text.startswith("Fenced") for text in first.failures)
+    assert len(await world.read(world.topics.delivery(MEIZHOU_GRANT))) == 2
+
+
+async def test_a_clock_that_is_wrong_halts_the_lane(kafka: EmbeddedKafka, prefix: str) -> None:
+    world = await started(kafka, prefix)
+    world.clock_offset_ms = -60_000
+    observer = Observer()
+    await world.publish({})
+    async with Running(world.lane(observer)):
+        await until(lambda: "halted" in observer.statuses)
+    assert "clock" in observer.failures[0]
+    assert await world.read(world.topics.delivery(MEIZHOU_GRANT)) == []
+
+
+async def test_the_digest_in_the_audit_is_of_the_salted_body(
+    kafka: EmbeddedKafka, prefix: str
+) -> None:
+    world = await started(kafka, prefix)
+    observer = Observer()
+    await world.publish({})
+    async with Running(world.lane(observer)):
+        await until(lambda: decided(observer) == 1)
+    ((_, body),) = await world.blocks()
+    value = world.world.record().value
+    assert value is not None
+    (row,) = body.rows(body.inputs[0])
+    assert row.digest == hashlib.sha256(body.salt + value[5:]).digest()
