@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from shutong_core.domain.errors import Fatal
+from shutong_core.domain.regions import RegionTable, parse_table
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _CHECKOUT = _PACKAGE.parents[1]
@@ -42,3 +43,9 @@ def package_file(name: str) -> Path:
 def bus_schema(name: str) -> str:
     """Text of `schemas/bus/<name>.avsc`: a schema of the bus's own records."""
     return locate(f"schemas/bus/{name}.avsc").read_text(encoding="utf-8")
+
+
+@cache
+def region_table() -> RegionTable:
+    """The division table that ships with the product (about 45,000 regions; parsed once)."""
+    return parse_table(package_file("divisions-2023-06-30.tsv.xz").read_bytes())
