@@ -126,7 +126,7 @@ class ListFeed:
                 self.problem = f"Kafka: {type(error).__name__}"
             except Exception as error:  # a fault here must show, never end the feed silently
                 self.problem = f"list feed failed: {type(error).__name__}"
-                _log.exception("list_feed_failed", error=type(error).__name__)
+                _log.error("list feed failed", exc_info=error)
             await asyncio.sleep(_RETRY_S)
 
     async def _tenure(self) -> None:
@@ -207,7 +207,11 @@ class ListFeed:
             self.problem = None
         self._version = version
         self._changed.set()
-        _log.info("list_in_force", number=version.number, digest=version.digest.hex()[:16])
+        _log.info(
+            "list in force",
+            list_number=version.number,
+            list_digest=version.digest.hex(),
+        )
 
 
 def _schema_ids(version: ListVersion) -> set[int]:
