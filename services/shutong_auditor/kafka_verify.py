@@ -122,7 +122,7 @@ class _Run:
         return verifier
 
     def _compare(self, lane: int, verifier: LaneVerifier, state: LaneState) -> None:
-        cluster, cut = self.verdict.cluster, lane in self.limits.cut
+        cluster, cut = self.verdict.cluster, lane in self.limits.cut or verifier.broken
         self._add(head_findings(verifier, state))
         self._add(position_findings(lane, verifier, state, cut=cut))
         self._add(grant_findings(cluster, lane, verifier, state, cut=cut))

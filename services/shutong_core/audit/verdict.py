@@ -60,7 +60,9 @@ class Verdict:
         return self.findings_count == 0
 
     def add(self, finding: Finding) -> None:
-        """Notes a finding; beyond FINDINGS_MAX it is only counted."""
+        """Notes a finding once; beyond FINDINGS_MAX it is only counted."""
+        if finding in self.findings:
+            return
         self.findings_count += 1
         if len(self.findings) < FINDINGS_MAX:
             self.findings.append(finding)

@@ -19,6 +19,9 @@ from shutong_core.audit.header import NO_BLOCK, Header, header_hash, parse_heade
 from shutong_core.audit.verdict import Finding, Statement
 from shutong_core.domain.errors import Rejected
 
+#: What is wrong: code, Chinese, English.
+Fault = tuple[str, str, str]
+
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
@@ -65,6 +68,7 @@ class LaneVerifier:
         self._next: dict[tuple[str, str], int] = {}
         self._grants: dict[str, Position] = {}
         self.totals = Totals()
+        self.broken = False  # a block could not be read, so positions may lack what it said
 
     @property
     def last(self) -> Anchor:
@@ -97,6 +101,7 @@ class LaneVerifier:
             expected = self._last.sequence + 1
             found.append(self._finding("header", expected, offset, "块头无法读取", str(error)))
             self._last = Anchor(expected, header_hash(header))
+            self._forget()
             return found, None
         for code, zh, en in self._header_faults(head):
             found.append(self._finding(code, head.sequence, offset, zh, en))
@@ -132,7 +137,7 @@ class LaneVerifier:
     def _finding(self, code: str, block: int, offset: int | None, zh: str, en: str) -> Finding:
         return Finding(code, Statement(zh, en), lane=self._lane, block=block, offset=offset)
 
-    def _header_faults(self, head: Header) -> Iterator[tuple[str, str, str]]:
+    def _header_faults(self, head: Header) -> Iterator[Fault]:
         if head.cluster != self._cluster or head.lane != self._lane:
             yield "place", "块属于其他总线或分道", "the block belongs to another cluster or lane"
         expected = self._last.sequence + 1
@@ -168,20 +173,31 @@ class LaneVerifier:
         totals.placed += head.placed
         totals.after_abort += head.after_abort
 
-    def _body(
-        self, head: Header, data: bytes
-    ) -> tuple[Body | None, tuple[tuple[str, str, str], ...]]:
+    def _body(self, head: Header, data: bytes) -> tuple[Body | None, list[Fault]]:
         self.totals.bodies += 1
         if len(data) != head.body_length or body_hash(data) != head.body_hash:
-            return None, (("body-hash", "块体与块头的摘要不符", "the body differs from its hash"),)
+            self._forget()
+            return None, [("body-hash", "块体与块头的摘要不符", "the body differs from its hash")]
+        faults: list[Fault] = []
         try:
             body = parse_body(data)
+        except Rejected as error:
+            self._forget()
+            return None, [("body", "块体内容不合规范", str(error))]
+        try:
             check_counts(head, body)
         except Rejected as error:
-            return None, (("body", "块体内容不合规范", str(error)),)
-        return body, (*self._input_faults(body), *self._grant_faults(body))
+            faults.append(("body", "块头与块体的计数不符", str(error)))
+        return body, [*faults, *self._input_faults(body), *self._grant_faults(body)]
 
-    def _input_faults(self, body: Body) -> Iterator[tuple[str, str, str]]:
+    def _forget(self) -> None:
+        """A body is lost: where inputs and grants stand is taken from the next ones."""
+        self.broken = True
+        self._from_first = False
+        self._next.clear()
+        self._grants.clear()
+
+    def _input_faults(self, body: Body) -> Iterator[Fault]:
         for section in body.inputs:
             cursor = (section.dataset, section.loading)
             expected = self._next.get(cursor)
@@ -194,7 +210,7 @@ class LaneVerifier:
                 )
             self._next[cursor] = section.next
 
-    def _grant_faults(self, body: Body) -> Iterator[tuple[str, str, str]]:
+    def _grant_faults(self, body: Body) -> Iterator[Fault]:
         for section in body.inputs:
             for column in section.grants:
                 before = self._grants.get(column.grant)
@@ -207,7 +223,7 @@ class LaneVerifier:
                 )
 
 
-def _column_faults(column: GrantColumn, before: Position) -> Iterator[tuple[str, str, str]]:
+def _column_faults(column: GrantColumn, before: Position) -> Iterator[Fault]:
     if column.first_k != before.k + 1:
         yield (
             "grant-sequence",
