@@ -29,7 +29,7 @@ class ShareClass(StrEnum):
 
 
 class Grade(StrEnum):
-    """分级 (LAW 11); later members are higher."""
+    """分级 (GB/T 43697-2024); later members are higher."""
 
     GENERAL_1 = "general_1"
     GENERAL_2 = "general_2"

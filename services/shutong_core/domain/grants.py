@@ -33,7 +33,7 @@ Timestamp = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_rfc_3
 
 
 class Keep(Part):
-    """Mask *keep*: first and last code points stay, eight `*` between (DESIGN 4.5)."""
+    """Mask *keep*: first and last code points stay, eight `*` between."""
 
     mask: Literal["keep"]
     first: Annotated[int, Field(ge=0, le=32)] = 0
@@ -91,14 +91,14 @@ class Scope(Part):
 
 
 class SensitiveBasis(Part):
-    """What LAW 36 demands of a grant that lists sensitive items."""
+    """What a grant that lists sensitive items rests on (个人信息保护法 Art. 28, 55)."""
 
     necessity: Text
     assessment: Text
 
 
 class Suspension(Part):
-    """A grant that is stopped for now (LAW 30)."""
+    """A grant that is stopped for now (政务数据共享条例 Art. 27)."""
 
     since: Timestamp
     reason: Text

@@ -15,7 +15,7 @@ Uscc = Annotated[str, AfterValidator(check_uscc)]
 
 
 class Role(StrEnum):
-    """What an organisation does in the exchange (LAW 3)."""
+    """What an organisation does in the exchange (政务数据共享条例 Art. 8, 10)."""
 
     PROVIDER = "provider"  # 提供部门
     REQUESTER = "requester"  # 需求部门
