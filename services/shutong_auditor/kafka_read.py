@@ -60,16 +60,19 @@ class KafkaReading:
         self._admin = admin
         self._codec = codec
         self._group = group
-        self._topics: frozenset[str] = frozenset()
+        self._partitions: dict[str, tuple[int, ...]] = {}
 
     async def load_topics(self) -> frozenset[str]:
-        """The names of all topics the reader may see."""
-        self._topics = frozenset(await self._consumer.topics())
-        return self._topics
+        """The names of all topics the reader may see, as they are now."""
+        self._partitions = {
+            topic["topic"]: tuple(sorted(each["partition"] for each in topic["partitions"]))
+            for topic in await self._admin.describe_topics()
+        }
+        return frozenset(self._partitions)
 
     def partitions(self, topic: str) -> tuple[int, ...]:
-        """Partition numbers of a topic, ascending; empty if there is no such topic."""
-        return tuple(sorted(self._consumer.partitions_for_topic(topic) or ()))
+        """Partition numbers of a topic, ascending; empty if there was no such topic."""
+        return self._partitions.get(topic, ())
 
     async def ends(self, topic: str, partitions: tuple[int, ...]) -> dict[int, tuple[int, int]]:
         """Partition → (first offset kept, end of what is committed)."""

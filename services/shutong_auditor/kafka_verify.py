@@ -54,8 +54,12 @@ async def verify_kafka(
         run = _Run(reading, topics, cluster, dict(lists or {}), settle_s)
         known = len(run.lists)
         names = await reading.load_topics()
-        if topics.audit not in names or topics.lanes not in names:
-            text = Statement("没有审计或分道主题", f"no topic {topics.audit} or {topics.lanes}")
+        lanes = reading.partitions(topics.audit)
+        if not lanes or lanes != reading.partitions(topics.lanes):
+            text = Statement(
+                "审计主题或分道主题缺失，或分区不一致",
+                f"{topics.audit} or {topics.lanes} is missing, or their partitions differ",
+            )
             run.verdict.add(Finding("no-audit", text))
             return run.verdict
         first_ends = await run.delivery_ends(names, grants) if deliveries else {}
