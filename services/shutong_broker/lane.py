@@ -55,6 +55,7 @@ class LaneObserver(Protocol):
     def attempt_failed(self, lane: int, error: Exception) -> None: ...
     def taken(self, lane: int, taken: TakenLane) -> None: ...
     def parked(self, lane: int, dataset: str, why: str) -> None: ...
+    def restored(self, lane: int, datasets: list[str]) -> None: ...
     def status(self, lane: int, status: str) -> None: ...
 
 
@@ -103,6 +104,11 @@ class Lane:
         self._stopping = asyncio.Event()
         # Grants whose uncommitted data a failed attempt left readable to read_uncommitted.
         self._exposed: set[str] = set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was asked to let go."""
+        return self._stopping.is_set()
 
     def stop(self) -> None:
         """Finish the transaction under way, then let the lane go."""
@@ -294,7 +300,7 @@ class _Attempt:
 
     async def _recommit(self, missing: Mapping[str, int]) -> None:
         # Kafka forgets offsets of a group without members after 7 idle days.
-        self._wiring.observer.parked(self._lane, ", ".join(missing), "offsets expired: restored")
+        self._wiring.observer.restored(self._lane, sorted(missing))
         await self._producer.begin()
         await self._producer.offsets(self._offsets(missing), self._wiring.offsets_group)
         await self._producer.commit()

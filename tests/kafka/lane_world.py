@@ -57,6 +57,9 @@ class Observer:
     def parked(self, lane: int, dataset: str, why: str) -> None:
         self.parked_inputs.append((dataset, why))
 
+    def restored(self, lane: int, datasets: list[str]) -> None:
+        self.failures.append(f"restored {datasets}")
+
     def status(self, lane: int, status: str) -> None:
         self.statuses.append(status)
 

@@ -1,0 +1,157 @@
+"""The broker process: joins the group, runs the lanes it is given, until asked to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import get_args
+
+import structlog
+
+from shutong_broker.failpoint import Failpoint, Step, kill_at, no_failpoint
+from shutong_broker.lane import Lane, LaneLimits, LaneWiring
+from shutong_broker.observer import BrokerObserver
+from shutong_broker.ownership import Ownership
+from shutong_broker.plan import Origin, Planner
+from shutong_broker.policies import PolicyBook
+from shutong_core.domain.errors import Fatal
+from shutong_core.runtime.cluster import cluster_id, ensure_topics
+from shutong_core.runtime.health import admin_server
+from shutong_core.runtime.lifecycle import Stop
+from shutong_core.runtime.node import Node
+from shutong_core.wire.topics import topic_specs
+
+ENGINE = "shutong-interpreter/1"
+FIRST_LIST_S_MAX = 3600.0
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class Lanes:
+    """The lanes this process runs, as the group assigns them."""
+
+    def __init__(self, wiring: LaneWiring) -> None:
+        self._wiring = wiring
+        self._running: dict[int, tuple[Lane, asyncio.Task[None]]] = {}
+
+    def assigned(self, lanes: frozenset[int]) -> None:
+        """Start what is new, let go what is not ours any more."""
+        for number, (lane, _) in self._running.items():
+            if number not in lanes:
+                lane.stop()
+        for number in sorted(lanes):
+            held = self._running.get(number)
+            if held is None or held[1].done() or held[0].stopping:
+                self._start(number, held[1] if held else None)
+
+    def _start(self, number: int, predecessor: asyncio.Task[None] | None) -> None:
+        lane = Lane(number, self._wiring)
+
+        async def run() -> None:
+            if predecessor is not None:
+                await asyncio.gather(predecessor, return_exceptions=True)
+            await lane.run()
+
+        self._running[number] = (lane, asyncio.create_task(run(), name=f"lane {number}"))
+
+    async def stop(self) -> None:
+        """Finish every transaction under way."""
+        for lane, _ in self._running.values():
+            lane.stop()
+        await asyncio.gather(*(task for _, task in self._running.values()), return_exceptions=True)
+
+
+async def serve(node: Node, stop: Stop) -> None:
+    """Run the broker until `stop`. Raises Fatal if it cannot start."""
+    admin = admin_server(node.health, node.metrics, node.settings.broker.admin)
+    feed = node.list_feed()
+    book = PolicyBook(feed, node.table, node.keyring.secret, node.metrics)
+    node.health.check("list", book.problem)
+    await admin.start()
+    await feed.start()
+    following = asyncio.create_task(book.follow(), name="policy book")
+    try:
+        if await _first_list(book, stop):
+            await _serve_lanes(node, book, stop)
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        await feed.close()
+        await admin.stop()
+
+
+async def _first_list(book: PolicyBook, stop: Stop) -> bool:
+    while not stop.requested:
+        if book.policies is not None:
+            return True
+        await stop.wait(0.05)
+    return False
+
+
+async def _serve_lanes(node: Node, book: PolicyBook, stop: Stop) -> None:
+    version = book.version
+    replication, min_isr = node.settings.replication
+    await ensure_topics(node.client, topic_specs(version, node.topics, replication, min_isr))
+    _log.warning(
+        "未配置审计服务：不要求检查点。 No auditor is configured: checkpoints are not required."
+    )
+    settings = node.settings.broker
+    wiring = LaneWiring(
+        client=node.client,
+        topics=node.topics,
+        offsets_group=node.topics.lanes_group,
+        lease=book,
+        planner=Planner(await _origin(node)),
+        observer=BrokerObserver(node.metrics, node.health),
+        now_ms=lambda: time.time_ns() // 1_000_000,
+        failpoint=_failpoint(settings.failpoint),
+        still_ours=lambda lane: _confirmed(ownership, lane),
+        limits=LaneLimits(records_max=settings.transaction_records_max),
+    )
+    lanes = Lanes(wiring)
+    ownership = Ownership(
+        node.client,
+        node.topics.lanes,
+        node.topics.broker_group,
+        lanes.assigned,
+        session_timeout_ms=settings.session_timeout_ms,
+    )
+    await ownership.start()
+    try:
+        while not await stop.wait(0.5):
+            node.health.beat("main loop", within_s=30)
+            age = book.word_age_s
+            node.metrics.set("shutong_list_lease_age_seconds", -1 if age is None else age)
+    finally:
+        # Lanes first: leaving the group would hand them on while they still work.
+        await lanes.stop()
+        await ownership.close()
+
+
+async def _confirmed(ownership: Ownership, lane: int) -> bool:
+    return lane in await ownership.confirmed()
+
+
+async def _origin(node: Node) -> Origin:
+    return Origin(
+        topics=node.topics,
+        cluster=await cluster_id(node.client),
+        engine=ENGINE,
+        instance=os.urandom(16),
+        division_digest=node.table.digest,
+        quarantine_key=node.keyring.secret("quarantine/1"),
+        event_id_key=node.keyring.secret("event-ids/1"),
+        codec=node.codec,
+        random_bytes=os.urandom,
+    )
+
+
+def _failpoint(setting: str | None) -> Failpoint:
+    if setting is None:
+        return no_failpoint
+    step, _, nth = setting.partition(":")
+    for known in get_args(Step):
+        if known == step:
+            _log.warning("FAILPOINT set: this process will kill itself", step=step, count=int(nth))
+            return kill_at(known, int(nth))
+    raise Fatal(f"no failpoint is called {step}: {', '.join(get_args(Step))}")
