@@ -21,9 +21,16 @@ class BrokerObserver:
         self._metrics = metrics
         self._statuses: dict[int, str] = {}
         self._parked: dict[int, dict[str, str]] = {}
+        self._joined = False
         health.check("lanes", self._problem)
 
+    def joined(self) -> None:
+        """The group said which lanes are ours (perhaps none)."""
+        self._joined = True
+
     def _problem(self) -> str | None:
+        if not self._joined:
+            return "the broker group has not assigned lanes yet"
         halted = sorted(lane for lane, status in self._statuses.items() if status == "halted")
         if halted:
             return f"lanes {halted} are halted: see the log, then the runbook"

@@ -30,8 +30,9 @@ _log = structlog.stdlib.get_logger(__name__)
 class Lanes:
     """The lanes this process runs, as the group assigns them."""
 
-    def __init__(self, wiring: LaneWiring) -> None:
+    def __init__(self, wiring: LaneWiring, observer: BrokerObserver) -> None:
         self._wiring = wiring
+        self._observer = observer
         self._running: dict[int, tuple[Lane, asyncio.Task[None]]] = {}
 
     def assigned(self, lanes: frozenset[int]) -> None:
@@ -42,7 +43,9 @@ class Lanes:
         for number in sorted(lanes):
             held = self._running.get(number)
             if held is None or held[1].done() or held[0].stopping:
+                self._observer.status(number, "assigned")
                 self._start(number, held[1] if held else None)
+        self._observer.joined()
 
     def _start(self, number: int, predecessor: asyncio.Task[None] | None) -> None:
         lane = Lane(number, self._wiring)
@@ -64,6 +67,7 @@ class Lanes:
 async def serve(node: Node, stop: Stop) -> None:
     """Run the broker until `stop`. Raises Fatal if it cannot start."""
     admin = admin_server(node.health, node.metrics, node.settings.broker.admin)
+    observer = BrokerObserver(node.metrics, node.health)
     feed = node.list_feed()
     book = PolicyBook(feed, node.table, node.keyring.secret, node.metrics)
     node.health.check("list", book.problem)
@@ -72,7 +76,7 @@ async def serve(node: Node, stop: Stop) -> None:
     following = asyncio.create_task(book.follow(), name="policy book")
     try:
         if await _first_list(book, stop):
-            await _serve_lanes(node, book, stop)
+            await _serve_lanes(node, book, observer, stop)
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
@@ -88,7 +92,7 @@ async def _first_list(book: PolicyBook, stop: Stop) -> bool:
     return False
 
 
-async def _serve_lanes(node: Node, book: PolicyBook, stop: Stop) -> None:
+async def _serve_lanes(node: Node, book: PolicyBook, observer: BrokerObserver, stop: Stop) -> None:
     version = book.version
     replication, min_isr = node.settings.replication
     await ensure_topics(node.client, topic_specs(version, node.topics, replication, min_isr))
@@ -102,13 +106,13 @@ async def _serve_lanes(node: Node, book: PolicyBook, stop: Stop) -> None:
         offsets_group=node.topics.lanes_group,
         lease=book,
         planner=Planner(await _origin(node)),
-        observer=BrokerObserver(node.metrics, node.health),
+        observer=observer,
         now_ms=lambda: time.time_ns() // 1_000_000,
         failpoint=_failpoint(settings.failpoint),
         still_ours=lambda lane: _confirmed(ownership, lane),
         limits=LaneLimits(records_max=settings.transaction_records_max),
     )
-    lanes = Lanes(wiring)
+    lanes = Lanes(wiring, observer)
     ownership = Ownership(
         node.client,
         node.topics.lanes,
