@@ -227,6 +227,19 @@ def test_schema_files_are_relative_paths_downwards(files: Any) -> None:
     )
 
 
+@pytest.mark.parametrize("typed", ["lanes：6", "lanes:6"])
+def test_a_colon_that_is_none_is_found_on_its_own_line(typed: str) -> None:
+    problem = only(HEAD.replace("lanes: 6", typed) + "...\n")
+    assert problem.line == 4
+    assert "全角冒号" in problem.finding.remedy_zh
+
+
+@pytest.mark.parametrize("text", ["\ufeff{}", "{}"], ids=["mark", "plain"])
+def test_files_of_windows_editors_are_read(text: str) -> None:
+    windows = text.format((HEAD + "...\n").replace("\n", "\r\n"))
+    assert len(read_list_file(windows, "list.yaml").rows) == 1
+
+
 def test_a_close_name_is_suggested() -> None:
     assert "did you mean `requester`" in str(only(with_grant(requestr="x")))
 
@@ -260,4 +273,5 @@ def _patterns(value: Any) -> list[str]:
 def test_the_published_schema_is_the_one_of_the_code() -> None:
     published = Path(__file__).parents[2] / "docs" / "list.schema.json"
     text = json.dumps(list_schema(), ensure_ascii=False, indent=2) + "\n"
-    assert published.read_text(encoding="utf-8") == text
+    remedy = "write json.dumps(list_schema(), ensure_ascii=False, indent=2) and a newline there"
+    assert published.read_text(encoding="utf-8") == text, remedy

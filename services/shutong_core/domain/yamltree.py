@@ -98,6 +98,8 @@ class _Reader:
 
     def _syntax(self, error: yaml.YAMLError, text: str) -> None:
         mark = getattr(error, "problem_mark", None)
+        if _NO_COLON in str(getattr(error, "problem", "")):
+            mark = getattr(error, "context_mark", None) or mark  # the line that lacks it
         if mark is not None:
             place = (mark.line + 1, mark.column + 1)
         else:  # a character that YAML does not allow: the reader tells its position only
@@ -265,13 +267,23 @@ _SYNTAX_OTHER = (
     "检查此行及上一行的缩进、冒号、引号",
     "look at indents, colons and quotes on this line and the one before",
 )
+_NO_COLON = "could not find expected ':'"
 #: Texts of libyaml and PyYAML that authors meet most, by a part of the message.
 _SYNTAX = {
+    _NO_COLON: (
+        "字段名后缺少冒号和空格",
+        "no colon and space after the name of the field",
+        "写半角冒号加空格（: ），不用全角冒号（：）",
+        "write `: ` with a space; a full-width colon (：) is none",
+    ),
     "mapping values are not allowed": (
         "此处不能再出现冒号",
-        "a second colon on this line, or a wrong indent",
-        "含冒号的文本请加引号，或改正缩进",
-        "put text that holds a colon in quotes, or mend the indent",
+        "a second colon on this line, a full-width colon on the one before, or a wrong indent",
+        "含冒号的文本请加引号；上一行不用全角冒号（：）；或改正缩进",
+        (
+            "quote text that holds a colon, write `: ` and not `：` on the line before, or mend the "
+            "indent"
+        ),
     ),
     "end of stream": (
         "引号没有结束",
