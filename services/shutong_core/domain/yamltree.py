@@ -281,8 +281,8 @@ _SYNTAX = {
         "a second colon on this line, a full-width colon on the one before, or a wrong indent",
         "含冒号的文本请加引号；上一行不用全角冒号（：）；或改正缩进",
         (
-            "quote text that holds a colon, write `: ` and not `：` on the line before, or mend the "
-            "indent"
+            "quote text that holds a colon; write `: ` and not `：` on the line before; "
+            "or mend the indent"
         ),
     ),
     "end of stream": (
