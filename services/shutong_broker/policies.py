@@ -62,8 +62,8 @@ class PolicyBook:
         return self._policies.version
 
     @property
-    def word_age_s(self) -> float | None:
-        """Age of Kafka's word on the newest list held."""
+    def word_age_s(self) -> float:
+        """Age of Kafka's word on the newest list held; infinite without one."""
         return self._feed.word_age_s
 
     def may_place(self, policies: PolicySet) -> bool:
@@ -84,10 +84,9 @@ class PolicyBook:
         """Take up every new list until cancelled."""
         number = 0
         while True:
-            version = await self._feed.wait_change(number, timeout_s=3600)
-            if version is not None:
-                number = version.number
-                self._take(version)
+            version = await self._feed.wait_change(number)
+            number = version.number
+            self._take(version)
             # Let the lanes run between two lists that come close together.
             await asyncio.sleep(0)
 

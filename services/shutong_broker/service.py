@@ -80,7 +80,7 @@ async def serve(node: Node, stop: Stop) -> None:
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
-        await feed.close()
+        await feed.stop()
         await admin.stop()
 
 
@@ -124,8 +124,7 @@ async def _serve_lanes(node: Node, book: PolicyBook, observer: BrokerObserver, s
     try:
         while not await stop.wait(0.5):
             node.health.beat("main loop", within_s=30)
-            age = book.word_age_s
-            node.metrics.set("shutong_list_lease_age_seconds", -1 if age is None else age)
+            node.metrics.set("shutong_list_lease_age_seconds", book.word_age_s)
     finally:
         # Lanes first: leaving the group would hand them on while they still work.
         await lanes.stop()

@@ -1,13 +1,15 @@
-"""The list in force, followed from Kafka, with Kafka's word on how fresh that knowledge is.
+"""Follows control.lists and control.schemas, and holds the lease that lets data out.
 
-A revocation must close at a process that was paused or cut off. So whatever lets data out asks
-`holds(number)`: did Kafka say, at most three seconds ago by the monotonic clock and counted from
-when it was *asked*, that this list stands at the end of control.lists?
+Rule of the lease: it rests on an answer from Kafka that the end of control.lists (as read_committed
+readers see it, transaction markers included) was where this process stands now or before, and it
+counts from the moment that question was *sent*. So neither a slow answer, nor a paused process, nor
+a cut connection makes it last longer than `LEASE_S`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,209 +18,248 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from shutong_core.domain.catalogue import Dataset
-from shutong_core.domain.changes import Assembler, Verify
-from shutong_core.domain.errors import Rejected, Retryable
-from shutong_core.domain.grants import Grant
+from shutong_core.domain.errors import Retryable
 from shutong_core.domain.version import ListVersion
-from shutong_core.wire.schemarecords import Registry, decode_registration
+from shutong_core.runtime.listview import ListView, Verify
+from shutong_core.wire.schemarecords import Registry
 from shutong_core.wire.schemas import Schema
 from shutong_core.wire.topics import Topics
 
-LEASE_S_MAX = 3.0
-#: How long a fetch waits for news; the word is renewed at least this often.
-POLL_MS = 300
-ASK_S_MAX = 2.0
-_RETRY_S = 0.3
-
-_log = structlog.get_logger("shutong.listfeed")
+LEASE_S = 3.0
+#: Between two questions for the end; a new record ends the wait at once.
+ASK_EVERY_MS = 250
+#: The question waits behind a long fetch on the same connection, so fetches are short.
+FETCH_WAIT_MS = 100
+ANSWER_S = 2.5
+CATCH_UP_S = 10.0
+RETRY_S = 0.2
+STOP_S = 5.0
+_log = structlog.stdlib.get_logger(__name__)
 
 
 class ListFeed:
-    """Follows control.schemas and control.lists under read_committed, from the beginning."""
+    """The list in force in this process. Use from one event loop; `start`, then `stop`."""
 
     def __init__(
         self,
         client: Mapping[str, Any],
         topics: Topics,
         verify: Verify,
-        clock: Callable[[], float] = time.monotonic,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client = client
+        self._client = dict(client)
         self._lists = TopicPartition(topics.lists, 0)
         self._schemas = TopicPartition(topics.schemas, 0)
-        self._assembler = Assembler(verify)
-        self._clock = clock
-        self._version: ListVersion | None = None
-        self._word: dict[int, float] = {}  # list number -> when the asking began
-        self._next: dict[TopicPartition, int] = {}
-        self._changed = asyncio.Event()
+        self._verify = verify
+        self._monotonic = monotonic
+        self._view = ListView(verify)
+        self._next = {self._lists: 0, self._schemas: 0}
+        self._word: float | None = None
+        # List number -> the word on it. The list before the newest keeps its last word until that
+        # is too old: a transaction decided by it just now may still end.
+        self._words: dict[int, float] = {}
+        self._trouble: str | None = "nothing read yet"
+        self._changed = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
-        self.registry = Registry()
-        self.problem: str | None = None
 
     @property
     def version(self) -> ListVersion | None:
-        """The newest good list whose schemas are all known."""
-        return self._version
+        """The list in force; None before the first."""
+        return self._view.version
 
     @property
     def schemas(self) -> Mapping[int, Schema]:
-        """Every registered schema by id."""
-        return self.registry.schemas
+        """Registered schemas by id."""
+        return self._view.schemas
 
     @property
-    def word_age_s(self) -> float | None:
-        """Age of Kafka's last word on the list held; None if there was none."""
-        if self._version is None or self._version.number not in self._word:
-            return None
-        return self._clock() - self._word[self._version.number]
+    def registry(self) -> Registry:
+        """All registrations, with their subjects."""
+        return self._view.registry
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the feed or with what it read, for readiness and alarms."""
+        return self._trouble or self._view.problem
+
+    @property
+    def refused(self) -> int:
+        """How many records of both topics were refused so far."""
+        return self._view.refused
+
+    def lease_age(self, now_monotonic: float) -> float:
+        """Seconds since the question was sent on which the lease rests; infinite without one."""
+        return float("inf") if self._word is None else now_monotonic - self._word
+
+    def lease_ok(self, now_monotonic: float) -> bool:
+        """True if data may be let out under `version` now. Compare with `time.monotonic()`."""
+        return (
+            self._view.version is not None
+            and self._view.usable
+            and 0 <= self.lease_age(now_monotonic) <= LEASE_S
+        )
 
     def holds(self, number: int) -> bool:
-        """Whether list `number` was, by Kafka's recent word, the newest."""
-        asked = self._word.get(number)
-        return asked is not None and self._clock() - asked <= LEASE_S_MAX
+        """True if Kafka's last word that list `number` was the newest is recent enough."""
+        word = self._words.get(number)
+        return word is not None and 0 <= self._monotonic() - word <= LEASE_S
 
     @property
     def current(self) -> bool:
-        """Whether a list is held and Kafka's word on it is recent."""
-        return self._version is not None and self.holds(self._version.number)
+        """True if data may be let out under `version` now."""
+        return self.lease_ok(self._monotonic())
+
+    @property
+    def word_age_s(self) -> float:
+        """Seconds since the question was sent on which the lease rests; infinite without one."""
+        return self.lease_age(self._monotonic())
+
+    async def caught_up(self, timeout_s: float = 30) -> None:
+        """Wait until everything that is in the topics at the call was read.
+
+        Raises Retryable with the reason if that does not happen in time.
+        """
+        begun = self._monotonic()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._word is None or self._word < begun:
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            raise Retryable(f"control.lists cannot be read to its end: {self.problem}") from None
 
     async def start(self) -> None:
-        """Begin to follow; returns at once."""
-        self._task = asyncio.create_task(self._follow(), name="list feed")
+        """Begin to follow the topics; they need not exist yet."""
+        self._task = asyncio.create_task(self._run(), name="list feed")
 
-    async def close(self) -> None:
-        """Stop following."""
+    async def stop(self) -> None:
+        """Stop following; the lease ends with it."""
+        self._lose()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+            self._task = None
 
-    async def wait_change(self, after: int, timeout_s: float) -> ListVersion | None:
-        """The list once its number is above `after`; None if that does not happen in time."""
+    async def wait_change(self, after: int = 0) -> ListVersion:
+        """The list in force once its number is above `after`."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._number() > after)
+        version = self._view.version
+        if version is None:
+            raise RuntimeError("a list number without a list")
+        return version
+
+    async def wait_ready(self, timeout_s: float = 30) -> ListVersion:
+        """The list in force once there is one under lease. Raises Retryable with the reason."""
         try:
             async with asyncio.timeout(timeout_s):
-                while self._version is None or self._version.number <= after:
-                    self._changed.clear()
-                    await self._changed.wait()
-        except TimeoutError:
-            return None
-        return self._version
-
-    async def caught_up(self, timeout_s: float) -> None:
-        """Wait until Kafka confirms that everything written so far was read.
-
-        Raises Retryable if it does not in time.
-        """
-        begun = self._clock()
-        try:
-            async with asyncio.timeout(timeout_s):
-                while self._word.get(-1, -1.0) < begun:  # noqa: ASYNC110 - a few polls
+                while not self.lease_ok(self._monotonic()):
                     await asyncio.sleep(0.02)
-        except TimeoutError as error:
-            raise Retryable("Kafka did not confirm the end of control.lists in time") from error
+        except TimeoutError:
+            raise Retryable(
+                f"没有可用的清单：{self.problem}。"
+                f" No responsibility list under lease after {timeout_s:g} s: {self.problem}"
+            ) from None
+        return await self.wait_change()
 
-    async def _follow(self) -> None:
+    def _number(self) -> int:
+        return self._view.version.number if self._view.version else 0
+
+    async def _run(self) -> None:
         while True:
             try:
-                await self._tenure()
-            except (KafkaError, TimeoutError) as error:
-                self.problem = f"Kafka: {type(error).__name__}"
-            except Exception as error:  # a fault here must show, never end the feed silently
-                self.problem = f"list feed failed: {type(error).__name__}"
+                await self._follow()
+            except (KafkaError, TimeoutError, Retryable) as error:
+                self._trouble = f"Kafka: {str(error) or type(error).__name__}"
+                _log.warning("list feed interrupted", error_type=type(error).__name__)
+            except Exception as error:  # an unknown fault ends the lease, never the trying
+                self._lose()
+                self._trouble = f"list feed failed: {type(error).__name__}"
                 _log.error("list feed failed", exc_info=error)
-            await asyncio.sleep(_RETRY_S)
+            await asyncio.sleep(RETRY_S)
 
-    async def _tenure(self) -> None:
-        """Follow by one consumer until it fails; resumes after what was already taken in."""
+    async def _follow(self) -> None:
+        """Follow with one client until it fails."""
         consumer = AIOKafkaConsumer(
             **self._client,
-            group_id=None,
             isolation_level="read_committed",
+            enable_auto_commit=False,
             auto_offset_reset="none",
             check_crcs=True,
-            fetch_max_wait_ms=POLL_MS,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            request_timeout_ms=int(ANSWER_S * 1000),
+            max_partition_fetch_bytes=2 * 1024 * 1024,
         )
-        await asyncio.wait_for(consumer.start(), 10)
         try:
+            async with asyncio.timeout(CATCH_UP_S):
+                await consumer.start()
+            await self._require_topics(consumer)
             consumer.assign([self._lists, self._schemas])
-            consumer.seek(self._lists, self._next.get(self._lists, 0))
-            consumer.seek(self._schemas, self._next.get(self._schemas, 0))
+            for partition, offset in self._next.items():
+                consumer.seek(partition, offset)
             while True:
-                await self._ask(consumer)
-                await self._take(consumer, POLL_MS)
+                await self._round(consumer)
         finally:
-            await consumer.stop()
+            with contextlib.suppress(TimeoutError, KafkaError):
+                async with asyncio.timeout(STOP_S):
+                    await consumer.stop()
 
-    async def _ask(self, consumer: AIOKafkaConsumer) -> None:
-        """Read to what Kafka says is the end now; note that word if the list held is the newest."""
-        asked = self._clock()
-        async with asyncio.timeout(ASK_S_MAX):
+    async def _require_topics(self, consumer: AIOKafkaConsumer) -> None:
+        async with asyncio.timeout(ANSWER_S):
+            there = await consumer.topics()
+        for partition in self._next:
+            if partition.topic not in there:
+                raise Retryable(f"topic {partition.topic} does not exist yet")
+
+    async def _round(self, consumer: AIOKafkaConsumer) -> None:
+        """Ask for the ends, read up to them, renew the lease, wait for news."""
+        sent = self._monotonic()
+        async with asyncio.timeout(ANSWER_S):
             ends = await consumer.end_offsets([self._lists, self._schemas])
-            for tp in (self._schemas, self._lists):
-                while await consumer.position(tp) < ends[tp]:
-                    await self._take(consumer, 50)
-        self._word[-1] = asked
-        newest = self._assembler.version
-        if newest is not None and newest is not self._version:
-            self._offer(newest)
-        if newest is not None and newest is self._version:
-            self._word[newest.number] = asked
-            self._word.pop(newest.number - 2, None)
-            if self.problem is not None and self.problem.startswith("Kafka"):
-                self.problem = None
+        for partition, end in ends.items():
+            if self._next[partition] > end:
+                # Cut or made anew: what was read is no longer what the others read.
+                self._lose()
+                raise Retryable(f"{partition.topic} is shorter than what was read of it")
+        async with asyncio.timeout(CATCH_UP_S):
+            while any(self._next[partition] < end for partition, end in ends.items()):
+                await self._read(consumer, FETCH_WAIT_MS)
+        await self._settle()
+        self._renew(sent)
+        self._trouble = None
+        await self._read(consumer, ASK_EVERY_MS)
 
-    async def _take(self, consumer: AIOKafkaConsumer, wait_ms: int) -> None:
+    def _renew(self, sent: float) -> None:
+        self._word = sent
+        if self._view.usable:
+            number = self._number()
+            self._words = {number: sent} | {
+                held: word for held, word in self._words.items() if held == number - 1
+            }
+
+    def _lose(self) -> None:
+        self._word = None
+        self._words.clear()
+
+    async def _read(self, consumer: AIOKafkaConsumer, wait_ms: int) -> None:
         found = await consumer.getmany(timeout_ms=wait_ms)
+        # Schemas first: a list only names schemas that were written before it.
         for record in found.get(self._schemas, ()):
-            self._next[self._schemas] = record.offset + 1
-            self._take_schema(record)
+            self._view.add_schema(record.key, record.value)
         for record in found.get(self._lists, ()):
-            self._next[self._lists] = record.offset + 1
-            self._take_change(record)
+            refused = self._view.refused
+            self._view.add_change(record.value)
+            if self._view.refused > refused:
+                _log.error(
+                    "record of control.lists refused",
+                    offset=record.offset,
+                    problem=self._view.problem,
+                )
+        for partition in self._next:
+            # Also past markers and aborted records, which getmany skips.
+            self._next[partition] = await consumer.position(partition)
 
-    def _take_schema(self, record: Any) -> None:
-        try:
-            self.registry.add(decode_registration(record.key, record.value))
-        except Rejected as error:
-            self._refuse("schema_refused", record.offset, error)
-
-    def _take_change(self, record: Any) -> None:
-        try:
-            version = self._assembler.add(record.value or b"")
-        except Rejected as error:
-            self._refuse("list_refused", record.offset, error)
-            return
-        if version is not None:
-            self._offer(version)
-
-    def _refuse(self, event: str, offset: int, error: Rejected) -> None:
-        # The last good list stays in force; somebody has to look.
-        self.problem = f"{event} at offset {offset}: {error}"
-        _log.error(event, offset=offset, error=str(error))
-
-    def _offer(self, version: ListVersion) -> None:
-        """Put `version` in force if every schema it names is known, else wait for them."""
-        unknown = _schema_ids(version) - self.registry.schemas.keys()
-        if unknown:
-            self.problem = f"list {version.number} waits for schemas {sorted(unknown)[:5]}"
-            return
-        if self.problem is not None and " waits for schemas " in self.problem:
-            self.problem = None
-        self._version = version
-        self._changed.set()
-        _log.info(
-            "list in force",
-            list_number=version.number,
-            list_digest=version.digest.hex(),
-        )
-
-
-def _schema_ids(version: ListVersion) -> set[int]:
-    ids: set[int] = set()
-    for row in version.rows.values():
-        if isinstance(row, Dataset):
-            ids.update(ref.id for ref in row.schemas)
-        elif isinstance(row, Grant):
-            ids.update(each.delivered_id for each in row.projections)
-    return ids
+    async def _settle(self) -> None:
+        if self._view.settle():
+            async with self._changed:
+                self._changed.notify_all()
+            _log.info("list in force", list_number=self._number())
