@@ -27,7 +27,9 @@ from shutong_core.wire.topics import Topics
 
 #: No single message is larger (topic limit 2 MiB); a fetch of one partition holds a few of them.
 _FETCH_BYTES_MAX = 4 * 1024 * 1024
-_POLL_MS = 500
+_POLL_MS = 50
+#: A waiting fetch holds up every other request on its connection.
+_FETCH_WAIT_MS = 10
 _POLL_RECORDS_MAX = 2000
 #: Nothing read for so long before the end known to be there: give up.
 STALL_S_MAX = 30.0
@@ -74,14 +76,14 @@ class KafkaReading:
         """Partition numbers of a topic, ascending; empty if there was no such topic."""
         return self._partitions.get(topic, ())
 
-    async def ends(self, topic: str, partitions: tuple[int, ...]) -> dict[int, tuple[int, int]]:
-        """Partition → (first offset kept, end of what is committed)."""
-        found = [TopicPartition(topic, partition) for partition in partitions]
+    async def ends(self, *topics: str) -> dict[tuple[str, int], tuple[int, int]]:
+        """(topic, partition) → (first offset kept, end of what is committed), for all of them."""
+        found = [TopicPartition(name, at) for name in topics for at in self.partitions(name)]
         if not found:
             return {}
         first = await self._consumer.beginning_offsets(found)
         end = await self._consumer.end_offsets(found)
-        return {tp.partition: (first[tp], end[tp]) for tp in found}
+        return {(tp.topic, tp.partition): (first[tp], end[tp]) for tp in found}
 
     async def records(self, topic: str, partition: int, first: int, end: int) -> AsyncIterator[Any]:
         """Committed records of offsets `first` … `end` - 1, in order.
@@ -111,8 +113,8 @@ class KafkaReading:
     async def lane(self, topics: Topics, lane: int) -> LaneRows:
         """The lane's rows now. Raises Rejected if one cannot be read."""
         rows = _Rows()
-        limits = await self.ends(topics.lanes, (lane,))
-        async for record in self.records(topics.lanes, lane, *limits[lane]):
+        limits = await self.ends(topics.lanes)
+        async for record in self.records(topics.lanes, lane, *limits[topics.lanes, lane]):
             rows.put(record.key, record.value)
         head: Anchor | None = None
         positions: dict[str, int] = {}
@@ -156,7 +158,7 @@ async def open_reading(
         isolation_level="read_committed",
         check_crcs=True,
         max_partition_fetch_bytes=_FETCH_BYTES_MAX,
-        fetch_max_wait_ms=100,
+        fetch_max_wait_ms=_FETCH_WAIT_MS,
     )
     admin = AIOKafkaAdminClient(**client)
     try:

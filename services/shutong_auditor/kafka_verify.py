@@ -65,7 +65,8 @@ async def verify_kafka(
         first_ends = await run.delivery_ends(names, grants) if deliveries else {}
         await run.lanes()
         if deliveries:
-            await run.deliveries(names, grants, first_ends)
+            # A topic may have come with the first record of a grant meanwhile.
+            await run.deliveries(await reading.load_topics(), grants, first_ends)
         run.limits.lists_given = known > 0
         tell(run.verdict, run.limits, deliveries=deliveries)
         return run.verdict
@@ -96,8 +97,10 @@ class _Run:
         lanes = self._reading.partitions(topic)
         before = {lane: await self._rows(lane) for lane in lanes}
         await asyncio.sleep(self._settle_s)
-        limits = await self._reading.ends(topic, lanes)
-        verifiers = {lane: await self._blocks(lane, limits[lane], before[lane]) for lane in lanes}
+        limits = await self._reading.ends(topic)
+        verifiers = {
+            lane: await self._blocks(lane, limits[topic, lane], before[lane]) for lane in lanes
+        }
         await asyncio.sleep(self._settle_s)
         for lane in lanes:
             state_before, state_after = before[lane], await self._rows(lane)
@@ -157,14 +160,10 @@ class _Run:
 
     async def delivery_ends(
         self, names: frozenset[str], grants: Collection[str] | None
-    ) -> dict[tuple[str, int], int]:
-        """(grant, partition) → end now: what stands below was placed before the audit is read."""
-        ends = {}
-        for grant in self._chosen(names, grants):
-            topic = self._topics.delivery(grant)
-            limits = await self._reading.ends(topic, self._reading.partitions(topic))
-            ends.update({(grant, partition): end for partition, (_, end) in limits.items()})
-        return ends
+    ) -> dict[tuple[str, int], tuple[int, int]]:
+        """(delivery topic, partition) → first offset kept, end now."""
+        chosen = self._chosen(names, grants)
+        return await self._reading.ends(*map(self._topics.delivery, chosen))
 
     def _chosen(self, names: frozenset[str], grants: Collection[str] | None) -> list[str]:
         there = {grant for name in names if (grant := self._topics.grant_of(name)) is not None}
@@ -174,23 +173,27 @@ class _Run:
         self,
         names: frozenset[str],
         grants: Collection[str] | None,
-        first_ends: Mapping[tuple[str, int], int],
+        first_ends: Mapping[tuple[str, int], tuple[int, int]],
     ) -> None:
-        """Every delivery topic there is, and every grant the audit names."""
+        """Every delivery topic there is, and every grant the audit names.
+
+        `first_ends`: `delivery_ends` before the audit was read; what stood there is in it.
+        """
         there = self._chosen(names, grants)
         for grant in self.ledger.grants:
             self.verdict.placed[grant] = self.ledger.placed(grant)
             if grant not in there and (grants is None or grant in grants):
                 text = Statement("投放主题不存在", "the delivery topic does not exist")
                 self.verdict.add(Finding("no-topic", text, grant=grant))
+        ends = await self.delivery_ends(names, grants)
         for grant in there:
-            topic = self._topics.delivery(grant)
             self.verdict.delivered[grant] = 0
+            topic = self._topics.delivery(grant)
             partitions = self._reading.partitions(topic)
-            for partition, (first, end) in (await self._reading.ends(topic, partitions)).items():
-                newer_from = first_ends.get((grant, partition), 0)
-                span = (first, end, newer_from)
-                await self._partition(grant, partition, len(partitions), span)
+            for partition in partitions:
+                first, end = ends[topic, partition]
+                newer_from = first_ends.get((topic, partition), (0, 0))[1]
+                await self._partition(grant, partition, len(partitions), (first, end, newer_from))
 
     async def _partition(
         self, grant: str, partition: int, partitions: int, span: tuple[int, int, int]
