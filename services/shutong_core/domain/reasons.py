@@ -117,6 +117,11 @@ class Reason(Enum):
     )
     TOO_MANY = (160, "请求过多，请稍后再试", "too many requests, try again later")
     NOT_FOUND = (161, "没有该资源", "no such resource")
+    CHAIN_MISMATCH = (
+        162,
+        "投放链与记录不一致，未签收",
+        "the delivery chain does not match the records, nothing was signed",
+    )
 
     def __init__(self, number: int, zh: str, en: str) -> None:
         self.number = number

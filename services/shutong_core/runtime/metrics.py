@@ -32,6 +32,7 @@ CounterName = Literal[
     "shutong_audit_blocks_total",
     "shutong_fetched_total",
     "shutong_acknowledged_total",
+    "shutong_chain_mismatches_total",
     "shutong_egress_requests_total",
     "shutong_access_events_total",
     "shutong_list_changes_total",
@@ -115,6 +116,9 @@ METRICS: Mapping[MetricName, MetricSpec] = {
     "shutong_audit_blocks_total": _counter("Audit blocks committed.", "lane"),
     "shutong_fetched_total": _counter("Records read by agencies.", "grant", "mode"),
     "shutong_acknowledged_total": _counter("Records countersigned by agencies.", "grant"),
+    "shutong_chain_mismatches_total": _counter(
+        "Delivery chains that did not match the records when an agency countersigned.", "grant"
+    ),
     "shutong_egress_requests_total": _counter(
         "HTTP requests to the consumer service, by status.", "status"
     ),
