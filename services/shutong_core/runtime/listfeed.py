@@ -122,8 +122,10 @@ class ListFeed:
         begun = self._monotonic()
         try:
             async with asyncio.timeout(timeout_s):
-                while self._word is None or self._word < begun:
-                    await asyncio.sleep(0.02)
+                async with self._changed:
+                    await self._changed.wait_for(
+                        lambda: self._word is not None and self._word >= begun
+                    )
         except TimeoutError:
             raise Retryable(f"control.lists cannot be read to its end: {self.problem}") from None
 
@@ -152,8 +154,8 @@ class ListFeed:
         """The list in force once there is one under lease. Raises Retryable with the reason."""
         try:
             async with asyncio.timeout(timeout_s):
-                while not self.lease_ok(self._monotonic()):
-                    await asyncio.sleep(0.02)
+                async with self._changed:
+                    await self._changed.wait_for(lambda: self.lease_ok(self._monotonic()))
         except TimeoutError:
             raise Retryable(
                 f"没有可用的清单：{self.problem}。"
@@ -226,7 +228,10 @@ class ListFeed:
         await self._settle()
         self._renew(sent)
         self._trouble = None
+        await self._notify()
         await self._read(consumer, ASK_EVERY_MS)
+        # Not only after the next question: a revocation should not wait for it.
+        await self._settle()
 
     def _renew(self, sent: float) -> None:
         self._word = sent
@@ -260,6 +265,9 @@ class ListFeed:
 
     async def _settle(self) -> None:
         if self._view.settle():
-            async with self._changed:
-                self._changed.notify_all()
             _log.info("list in force", list_number=self._number())
+            await self._notify()
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()

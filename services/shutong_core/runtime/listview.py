@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 
 import rfc8785
 
@@ -50,8 +49,8 @@ class ListView:
 
     @property
     def schemas(self) -> Mapping[int, Schema]:
-        """Registered schemas by id, a live read-only view."""
-        return MappingProxyType(dict(self._registry.schemas))
+        """Registered schemas by id, as they are now and will be."""
+        return self._registry.schemas
 
     @property
     def usable(self) -> bool:
