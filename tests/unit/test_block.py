@@ -143,6 +143,15 @@ def test_a_loading_input_stands_beside_the_main_cursor():
     assert [section.loading for section in body.inputs] == ["", "late"]
 
 
+def test_a_loading_input_may_place_nothing():
+    builder = BlockBuilder(SALT)
+    loading = builder.add_input("deaths", 0, loading="late")
+    loading.withhold(loading.add_row(0, PUBLISHER, CHAIN), "late", Reason.REGION_OUT_OF_SCOPE)
+    loading.end(1)
+    _, body = parse_block(*_bytes(_built(builder)))
+    assert body.inputs[0].loading == "late"
+
+
 def test_several_inputs_may_be_filled_in_turns():
     builder = BlockBuilder(SALT)
     one, two = builder.add_input("a", 0), builder.add_input("b", 0)
@@ -349,6 +358,7 @@ def _first_column(body, **changes):
         (lambda b: _first_input(b, refusals=b"\x07" + b.inputs[0].refusals[1:]), "refused row"),
         (lambda b: _first_input(b, grants=b.inputs[0].grants[::-1]), "not ascending"),
         (lambda b: _first_input(b, loading="deaths-city"), "another grant"),
+        (lambda b: _first_input(b, loading="Deaths City"), "names no grant"),
         (lambda b: _first_column(b, count=1), "bitmap"),
         (lambda b: _first_column(b, count=0, allowed=b"\0"), "empty grant column"),
         (lambda b: _first_column(b, first_k=0), "sequence"),

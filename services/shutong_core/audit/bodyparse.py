@@ -21,7 +21,7 @@ from shutong_core.audit.body import (
     decided_rows,
 )
 from shutong_core.audit.digests import ID_HASH_BYTES, ROW_DIGEST_BYTES, SALT_BYTES, TOKEN_BYTES
-from shutong_core.audit.encoding import U64_MAX, Reader
+from shutong_core.audit.encoding import IDENTIFIER, U64_MAX, Reader
 from shutong_core.domain.errors import Rejected
 from shutong_core.domain.reasons import IMPLIED, Reason
 
@@ -99,8 +99,10 @@ def _section(reader: Reader, publishers: int, grants: tuple[str, ...]) -> InputS
     columns = _columns(reader, rows, refused, grants)
     withheld = _withheld(reader, rows, refused, grants, columns)
     if loading:
-        loaded = {column.grant for column in columns} | {run.grant for run in withheld}
-        if loading not in grants or loaded != {loading}:
+        if not IDENTIFIER.fullmatch(loading):
+            raise reader.fail("a loading input names no grant")
+        named = {column.grant for column in columns} | {run.grant for run in withheld}
+        if not named <= {loading}:
             raise reader.fail("a loading input speaks of another grant than its own")
     return InputSection(
         dataset, loading, first, following, deltas, publisher_column, operations, refusals,
