@@ -116,6 +116,15 @@ def test_anything_but_the_one_form_is_rejected(change):
         parse_receipt(change(_signed(DELIVERY)), _verify)
 
 
+def test_spare_bits_of_the_signature_do_not_make_a_second_form():
+    whole = json.loads(_signed(DELIVERY))
+    last = whole["signature"][-3]
+    other = {"A": "B", "Q": "R", "g": "h", "w": "x"}[last]
+    whole["signature"] = whole["signature"][:-3] + other + "=="
+    with pytest.raises(Rejected, match="one form"):
+        parse_receipt(rfc8785.dumps(whole), _verify)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
