@@ -123,7 +123,7 @@ class AckedWriter:
         """Wait for a producer. Raises Retryable if there is none in time."""
         try:
             async with asyncio.timeout(timeout_s):
-                while not self.ready:  # noqa: ASYNC110 - a few polls, at start
+                while not self.ready:
                     await asyncio.sleep(0.02)
         except TimeoutError as error:
             raise Retryable("no connection to Kafka in time") from error
@@ -143,7 +143,7 @@ class AckedWriter:
             async with asyncio.timeout(self._ack_s):
                 futures = [await generation.send(batch) for batch in batches]
                 on_sent()
-                return [(await _either(future, generation)).offset for future in futures]
+                offsets = [(await _either(future, generation)).offset for future in futures]
         except Unacknowledged as error:
             self._doubt(generation, str(error))
             raise
@@ -151,6 +151,11 @@ class AckedWriter:
             name = type(error).__name__
             self._doubt(generation, name)
             raise Unacknowledged(f"not acknowledged by Kafka: {name}") from error
+        if min(offsets, default=0) < 0:
+            # Kafka knew the batch but no longer where it put it: no receipt could be given.
+            self._doubt(generation, "OffsetUnknown")
+            raise Unacknowledged("acknowledged without an offset")
+        return offsets
 
     async def _know(self, generation: _Generation, topics: set[str]) -> None:
         # Apart from writing: a topic that does not exist yet must not cost all the others their
