@@ -180,6 +180,9 @@ class ProducerSettings(ServiceSettings):
 
     http_port: Port = 8801
     admin_port: Port = 9801
+    ack_s: Annotated[float, Field(gt=0, le=60)] = 5.0  # for Kafka to acknowledge one write
+    #: `<step>:<n>`: for tests, the process kills itself the n-th time it reaches that step.
+    failpoint: Annotated[str, Field(pattern=r"^[a-z-]+:[1-9][0-9]*$")] | None = None
 
 
 class ConsumerSettings(ServiceSettings):
@@ -345,3 +348,8 @@ def toolchain() -> Toolchain:
         kafka_home=Path(kafka_home) if kafka_home else None,
         java_home=Path(java_home) if java_home else None,
     )
+
+
+def child_environment(settings: dict[str, str]) -> dict[str, str]:
+    """This process's environment with `settings` (full names) put over it, for child processes."""
+    return {**os.environ, **settings}
