@@ -1,0 +1,43 @@
+# The commands that stay stable. Everything works from a fresh clone; `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run demo test check format lint types imports bench clean
+
+help:
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /	/' | column -t -s '	'
+
+$(INSTALLED): pyproject.toml requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock -e '.[dev]'
+	@touch $@
+
+run: $(INSTALLED) ## everything on this machine: Kafka, all services, the sample story, a live table
+	$(BIN)/shutong up --story
+
+demo: $(INSTALLED) ## the story once, unattended: counts compared, audit verified
+	$(BIN)/shutong demo
+
+test: $(INSTALLED) ## everything that CI tests, on a real Kafka
+	$(BIN)/pytest
+
+check: $(INSTALLED) format lint types imports test ## format, lint, types, import contracts, tests
+
+format: $(INSTALLED)
+	$(BIN)/ruff format --check .
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+imports: $(INSTALLED)
+	$(BIN)/lint-imports
+
+clean: ## remove what make built; data and caches of the user stay
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

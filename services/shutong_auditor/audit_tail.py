@@ -1,0 +1,135 @@
+"""Follows topic audit from its beginning and keeps the sums of what it says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from shutong_auditor.tally import Tally, TallyMaker
+from shutong_core.audit.block import parse_block
+from shutong_core.domain.changes import Assembler, Verify
+from shutong_core.domain.errors import Rejected
+from shutong_core.domain.regions import RegionTable
+from shutong_core.domain.version import ListVersion
+from shutong_core.wire.topics import Topics
+
+_log = structlog.stdlib.get_logger(__name__)
+RETRY_S = 0.5
+
+
+class AuditTail:
+    """Sums over every committed audit block, kept up to date in the background.
+
+    Each block is added under the list version that decided it, so all versions are kept: meant
+    for a table on a screen or one report, not for a node's whole life.
+    """
+
+    def __init__(
+        self, client: Mapping[str, Any], topics: Topics, table: RegionTable, verify: Verify
+    ) -> None:
+        self._client = client
+        self._topics = topics
+        self._maker = TallyMaker(table)
+        self._assembler = Assembler(verify)
+        self._versions: dict[int, ListVersion] = {}
+        self._next: dict[TopicPartition, int] = {}
+        self._waiting: list[tuple[bytes, bytes]] = []
+        self._task: asyncio.Task[None] | None = None
+        self.problem: str | None = None
+
+    @property
+    def tally(self) -> Tally:
+        """The sums so far."""
+        return self._maker.tally
+
+    @property
+    def version(self) -> ListVersion | None:
+        """The newest list read so far."""
+        return self._assembler.version
+
+    @property
+    def rows(self) -> int:
+        """Input records decided so far."""
+        return sum(dataset.rows for dataset in self.tally.datasets.values())
+
+    async def start(self) -> None:
+        """Begin to follow."""
+        self._task = asyncio.create_task(self._run(), name="audit tail")
+
+    async def stop(self) -> None:
+        """Stop following."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self._follow()
+            except (KafkaError, TimeoutError) as error:
+                self.problem = f"Kafka: {type(error).__name__}"
+            except Rejected as error:
+                self.problem = str(error)
+                _log.error("audit cannot be read", error=str(error))
+            await asyncio.sleep(RETRY_S)
+
+    async def _follow(self) -> None:
+        consumer = AIOKafkaConsumer(
+            **self._client,
+            isolation_level="read_committed",
+            auto_offset_reset="none",
+            check_crcs=True,
+            fetch_max_wait_ms=200,
+        )
+        await consumer.start()
+        try:
+            lists = TopicPartition(self._topics.lists, 0)
+            # Only what getmany returns loads a topic's metadata; asking for it first is cheap.
+            await consumer.topics()
+            lanes = consumer.partitions_for_topic(self._topics.audit) or set()
+            parts = [lists, *(TopicPartition(self._topics.audit, lane) for lane in sorted(lanes))]
+            consumer.assign(parts)
+            for part in parts:
+                consumer.seek(part, self._next.get(part, 0))
+            while lanes:
+                await self._take(consumer, lists)
+        finally:
+            await consumer.stop()
+
+    async def _take(self, consumer: AIOKafkaConsumer, lists: TopicPartition) -> None:
+        found = await consumer.getmany(timeout_ms=200)
+        for record in found.pop(lists, ()):
+            self._take_list(record.value or b"")
+            self._next[lists] = record.offset + 1
+        for part, records in found.items():
+            for record in records:
+                self._waiting.append((record.key, record.value))
+                self._next[part] = record.offset + 1
+        waiting, self._waiting = self._waiting, []
+        for header, body in waiting:
+            self._add(header, body)
+            await asyncio.sleep(0)  # a long history must not stop the screen
+
+    def _take_list(self, value: bytes) -> None:
+        try:
+            version = self._assembler.add(value)
+        except Rejected as error:
+            self.problem = f"a list was refused: {error}"
+            return
+        if version is not None:
+            self._versions[version.number] = version
+
+    def _add(self, header: bytes, body: bytes) -> None:
+        head, parsed = parse_block(header, body)
+        version = self._versions.get(head.list_number)
+        if version is None:
+            self._waiting.append((header, body))  # its list was not read yet
+            return
+        if version.digest != head.list_digest:
+            raise Rejected(f"block {head.sequence} of lane {head.lane} names another list")
+        self._maker.add(parsed, version)

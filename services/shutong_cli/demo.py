@@ -1,0 +1,169 @@
+"""`shutong demo`: the story once, unattended, every count compared, the audit verified."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import tempfile
+import time
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient
+from rich.console import Console
+
+from shutong_auditor.audit_tail import AuditTail
+from shutong_auditor.kafka_verify import verify_kafka
+from shutong_auditor.tally import OUTSIDE, PLACED, Tally
+from shutong_cli.board import matrix
+from shutong_cli.stack import Stack, running
+from shutong_cli.storyrun import audit_tail, decided, play, prepare_story
+from shutong_core.domain.errors import Fatal
+from shutong_core.domain.reasons import IMPLIED
+from shutong_core.runtime.cluster import cluster_id, existing_topics
+from shutong_core.runtime.node import Node
+from shutong_core.runtime.resources import locate
+from shutong_core.runtime.settings import Settings, load_settings
+from shutong_story.expected import published_differences, pulled_differences
+from shutong_story.play import FULL_SPEED, Narrator, Published
+
+EXPECTED = "deploy/samples/story/expected.json"
+STORY_LIST = "deploy/samples/story/list.yaml"
+DECIDED_S_MAX = 240.0
+
+
+async def demo(*, keep: bool) -> None:
+    """Play and check. Raises Fatal that names every count that is off."""
+    console = Console()
+    began = time.monotonic()
+
+    def say(zh: str, en: str) -> None:
+        elapsed = time.monotonic() - began
+        console.print(f"[dim]{elapsed:5.1f}s[/dim] {zh} · [dim]{en}[/dim]", highlight=False)
+
+    expected = json.loads(locate(EXPECTED).read_text(encoding="utf-8"))
+    async with _own_place(keep) as settings:
+        async with running(settings, locate(STORY_LIST), say, any_port=True) as stack:
+            for address in stack.addresses:
+                console.print(f"       {address}", highlight=False)
+            async with audit_tail(stack) as tail:
+                differences = await _play(stack, tail, expected, settings, say)
+                say("故事播完，核对数量", "the story is told, comparing counts")
+                console.print(matrix(tail.tally))
+                differences += audit_differences(expected, tail.tally)
+                differences += await _verify(stack, console)
+            if not settings.kafka.embedded:
+                await _remove_topics(stack.node)
+    if differences:
+        raise Fatal("演示不符 the demo differs:\n  " + "\n  ".join(differences))
+    say(
+        "逐项一致，审计校验通过",
+        f"every count as expected, audit verified, {time.monotonic() - began:.0f} s",
+    )
+
+
+async def _play(
+    stack: Stack, tail: AuditTail, expected: Mapping[str, Any], settings: Settings, say: Any
+) -> list[str]:
+    story = await asyncio.to_thread(prepare_story, settings.data_dir / "story", stack)
+    say("数据已生成，开始播放", "input files are made, playing")
+    narrator = Narrator(story.plan, say)
+    reached = sum(each["reached_inbound"] for each in expected["datasets"].values())
+    intake: list[Published] = []
+
+    async def published(result: Published) -> None:
+        intake.append(result)
+        say("全部发布，等待裁决", "all published, waiting for the last decision")
+        await decided(tail, reached, DECIDED_S_MAX)
+
+    await play(stack, story, FULL_SPEED, narrator.tell, published)
+    return [
+        *published_differences(expected, intake[0]),
+        *pulled_differences(expected, story.plan, story.ledger),
+    ]
+
+
+def audit_differences(expected: Mapping[str, Any], tally: Tally) -> list[str]:
+    """Where the audit's sums differ from the independent expectation; [] if they agree."""
+    found = []
+    for dataset, counts in expected["datasets"].items():
+        refused = dict(tally.datasets[dataset].refused) if dataset in tally.datasets else {}
+        if refused != counts["refused"]["lane"]:
+            found.append(
+                f"{dataset}: 应退回 expected refusals {counts['refused']['lane']},"
+                f" 审计 audit {refused}"
+            )
+    for grant, counts in expected["grants"].items():
+        want = _merged({PLACED: counts["placed"], **counts["withheld"]})
+        got = _merged(tally.grant(grant))
+        if want != got:
+            found.append(f"{grant}: 应为 expected {dict(want)}, 审计 audit {dict(got)}")
+    want_flows, got_flows = _expected_flows(expected), _audited_flows(tally)
+    found += [
+        f"{key}: 应投放 expected {want_flows[key]}, 审计 audit {got_flows[key]}"
+        for key in sorted(want_flows.keys() | got_flows.keys(), key=str)
+        if want_flows[key] != got_flows[key]
+    ]
+    return found
+
+
+def _expected_flows(expected: Mapping[str, Any]) -> Counter[tuple[Any, ...]]:
+    """Placed records by grant, provider, level, level, direction."""
+    names = ("grant", "provider", "from", "to", "direction")
+    flows: Counter[tuple[Any, ...]] = Counter()
+    for flow in expected["flows"]:
+        if flow["verdict"] == PLACED:
+            flows[tuple(flow[name] for name in names)] += flow["count"]
+    return flows
+
+
+def _audited_flows(tally: Tally) -> Counter[tuple[Any, ...]]:
+    flows: Counter[tuple[Any, ...]] = Counter()
+    for each, count in tally.flows.items():
+        if each.verdict == PLACED:
+            levels = (each.giver.name.lower(), each.receiver.name.lower())
+            flows[each.grant, each.provider, *levels, each.direction] += count
+    return flows
+
+
+def _merged(verdicts: Mapping[str, int]) -> Counter[str]:
+    """Verdicts as the audit can tell them: it does not keep region and condition apart."""
+    implied = {reason.name for reason in IMPLIED}
+    merged: Counter[str] = Counter()
+    for name, count in verdicts.items():
+        merged[OUTSIDE if name in implied else name] += count
+    return +merged
+
+
+async def _verify(stack: Stack, console: Console) -> list[str]:
+    node = stack.node
+    verdict = await verify_kafka(
+        node.client, node.topics, node.codec, cluster=await cluster_id(node.client)
+    )
+    console.print(verdict.text("zh"), verdict.text("en"), sep="\n", highlight=False)
+    return [] if verdict.ok else ["审计校验未通过 audit verification failed"]
+
+
+@contextlib.asynccontextmanager
+async def _own_place(keep: bool) -> AsyncIterator[Settings]:
+    """Settings with a data directory and topic prefix of their own, removed afterwards."""
+    directory = Path(tempfile.mkdtemp(prefix="shutong-demo-"))
+    try:
+        yield load_settings(data_dir=directory, prefix=f"demo-{uuid.uuid4().hex[:8]}")
+    finally:
+        if not keep:
+            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+
+async def _remove_topics(node: Node) -> None:
+    admin = AIOKafkaAdminClient(**node.client)
+    await admin.start()
+    try:
+        await admin.delete_topics(sorted(await existing_topics(node.client, node.settings.prefix)))
+    finally:
+        await admin.close()

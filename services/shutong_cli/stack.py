@@ -1,0 +1,133 @@
+"""The whole bus on one machine: Kafka if none is given, a list in force, every service."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from shutong_cli.publishing import publish_list_file
+from shutong_cli.supervisor import ServicePlan, Supervisor
+from shutong_core.runtime.kafka_server import EmbeddedKafka
+from shutong_core.runtime.node import Node
+from shutong_core.runtime.settings import Settings, child_environment, toolchain
+
+Say = Callable[[str, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A running bus."""
+
+    node: Node
+    supervisor: Supervisor
+
+    def url(self, name: str) -> str:
+        """Base URL of a service's API."""
+        return next(plan.url or "" for plan in self.supervisor.plans if plan.name == name)
+
+    @property
+    def admin_urls(self) -> tuple[str, ...]:
+        """Admin addresses of all services."""
+        return tuple(plan.admin_url for plan in self.supervisor.plans)
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """What to tell a person: service and address."""
+        kafka = str(self.node.client["bootstrap_servers"])
+        apis = (f"{plan.name} {plan.url}" for plan in self.supervisor.plans if plan.url)
+        admins = (f"{plan.name}-metrics {plan.admin_url}" for plan in self.supervisor.plans)
+        return (f"kafka {kafka}", *apis, *admins)
+
+
+@contextlib.asynccontextmanager
+async def running(
+    settings: Settings, list_file: Path | None, say: Say, *, any_port: bool = False
+) -> AsyncIterator[Stack]:
+    """Start everything, stop everything. `any_port`: choose free ports instead of the set ones.
+
+    Raises Fatal, Rejected or Retryable, each with what to do.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        settings = await _kafka(settings, stack, say)
+        node = Node("up", settings)
+        if list_file is not None:
+            say("发布清单", "publishing the list")
+            report = await publish_list_file(node, list_file)
+            number = report.version.number
+            news = "未变" if report.changes is None else "新版"
+            say(
+                f"清单第 {number} 版生效（{news}）",
+                f"list {number} is in force ({'new' if report.changes else 'unchanged'})",
+            )
+        supervisor = Supervisor(settings.data_dir / "logs", child_environment({}))
+        stack.push_async_callback(supervisor.stop)
+        for plan in _plans(settings, any_port=any_port):
+            await supervisor.start(plan)
+        say("等待各服务就绪", "waiting until every service is ready")
+        await supervisor.ready()
+        yield Stack(node, supervisor)
+
+
+async def _kafka(settings: Settings, stack: contextlib.AsyncExitStack, say: Say) -> Settings:
+    """The settings with a Kafka that runs."""
+    if not settings.kafka.embedded:
+        return settings
+    say(
+        "启动内置 Kafka（首次会取 54 MB jar 并核对哈希）",
+        "starting the embedded Kafka (the first time its 54 MB of jars are fetched and checked)",
+    )
+    kafka = EmbeddedKafka(settings.data_dir / "kafka", toolchain(), port=settings.kafka.port)
+    await asyncio.to_thread(kafka.start)
+    stack.push_async_callback(asyncio.to_thread, kafka.stop)
+    given = settings.kafka.model_copy(
+        update={"bootstrap_servers": kafka.bootstrap_servers, "replication": 1, "min_isr": 1}
+    )
+    return settings.model_copy(update={"kafka": given})
+
+
+def _plans(settings: Settings, *, any_port: bool) -> Sequence[ServicePlan]:
+    common = {
+        "SHUTONG_DATA_DIR": str(settings.data_dir),
+        "SHUTONG_PREFIX": settings.prefix,
+        "SHUTONG_KAFKA_BOOTSTRAP_SERVERS": str(settings.kafka.bootstrap_servers),
+        "SHUTONG_KAFKA_REPLICATION": str(settings.kafka.replication),
+        "SHUTONG_KAFKA_MIN_ISR": str(settings.kafka.min_isr),
+    }
+    plans = []
+    with contextlib.ExitStack() as held:
+        for name, has_api in (
+            ("control", True),
+            ("broker", False),
+            ("producer", True),
+            ("consumer", True),
+        ):
+            section = getattr(settings, name)
+            http = _free_port(held) if any_port else section.http_port
+            admin = _free_port(held) if any_port else section.admin_port
+            upper = f"SHUTONG_{name.upper()}"
+            plans.append(
+                ServicePlan(
+                    name=name,
+                    module=f"shutong_{name}",
+                    environment={
+                        **common,
+                        f"{upper}_HTTP_PORT": str(http),
+                        f"{upper}_ADMIN_PORT": str(admin),
+                    },
+                    admin_url=f"http://127.0.0.1:{admin}",
+                    url=f"http://127.0.0.1:{http}" if has_api else None,
+                )
+            )
+    return plans
+
+
+def _free_port(held: contextlib.ExitStack) -> int:
+    # All are held until all are chosen, so that no two services get the same.
+    listener = held.enter_context(socket.socket())
+    listener.bind(("127.0.0.1", 0))
+    port: int = listener.getsockname()[1]
+    return port
