@@ -170,6 +170,14 @@ class ListFeed:
         while True:
             try:
                 await self._follow()
+            except asyncio.CancelledError:
+                # aiokafka cancels what waits on a connection that closes, so a cancellation that
+                # nobody asked of this task is only a lost connection.
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                self._trouble = "Kafka: connection closed"
+                _log.warning("list feed interrupted", error_type="ConnectionClosed")
             except (KafkaError, TimeoutError, Retryable) as error:
                 self._trouble = f"Kafka: {str(error) or type(error).__name__}"
                 _log.warning("list feed interrupted", error_type=type(error).__name__)
@@ -229,7 +237,8 @@ class ListFeed:
         self._renew(sent)
         self._trouble = None
         await self._notify()
-        await self._read(consumer, ASK_EVERY_MS)
+        async with asyncio.timeout(ANSWER_S):
+            await self._read(consumer, ASK_EVERY_MS)
         # Not only after the next question: a revocation should not wait for it.
         await self._settle()
 
