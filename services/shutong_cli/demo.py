@@ -48,23 +48,32 @@ async def demo(*, keep: bool) -> None:
 
     expected = json.loads(locate(EXPECTED).read_text(encoding="utf-8"))
     async with _own_place(keep) as settings:
-        async with running(settings, locate(STORY_LIST), say, any_port=True) as stack:
-            for address in stack.addresses:
-                console.print(f"       {address}", highlight=False)
-            async with audit_tail(stack) as tail:
-                differences = await _play(stack, tail, expected, settings, say)
-                say("故事播完，核对数量", "the story is told, comparing counts")
-                console.print(matrix(tail.tally))
-                differences += audit_differences(expected, tail.tally)
-                differences += await _verify(stack, console)
-            if not settings.kafka.embedded:
-                await _remove_topics(stack.node)
+        differences = await _tell(expected, settings, console, say)
     if differences:
         raise Fatal("演示不符 the demo differs:\n  " + "\n  ".join(differences))
     say(
         "逐项一致，审计校验通过",
         f"every count as expected, audit verified, {time.monotonic() - began:.0f} s",
     )
+
+
+async def _tell(
+    expected: Mapping[str, Any], settings: Settings, console: Console, say: Any
+) -> list[str]:
+    """Run the bus and the story on it; what differs from `expected`."""
+    async with running(settings, locate(STORY_LIST), say, any_port=True) as stack:
+        for address in stack.addresses:
+            console.print(f"       {address}", highlight=False)
+        async with audit_tail(stack) as tail:
+            differences = await _play(stack, tail, expected, settings, say)
+            say("故事播完，核对数量", "the story is told, comparing counts")
+            console.print(matrix(tail.tally))
+            differences += audit_differences(expected, tail.tally)
+        differences += await _verify(stack, console)
+        if not settings.kafka.embedded:
+            await stack.supervisor.stop()
+            await _remove_topics(stack.node)
+        return differences
 
 
 async def _play(
