@@ -20,6 +20,7 @@ from shutong_core.domain.changes import (
     make_change,
     make_snapshot,
 )
+from shutong_core.domain.errors import Fatal
 from shutong_core.domain.findings import Finding
 from shutong_core.domain.listfile import DraftList
 from shutong_core.domain.version import AnyRow, ListVersion
@@ -45,8 +46,9 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What publishing a draft would change."""
+    """What publishing a draft would change in `previous`."""
 
+    previous: ListVersion | None
     version: ListVersion
     upserts: tuple[AnyRow, ...]
     removals: tuple[str, ...]
@@ -74,7 +76,28 @@ def prepare(
         return None
     version, parts = make_change(previous, upserts, removals, now_ms)
     draft.file.refuse_if(check(version, extended.schemas))
-    return Prepared(version, upserts, removals, parts, allotted, extended)
+    return Prepared(previous, version, upserts, removals, parts, allotted, extended)
+
+
+async def read_to_end(feed: ListFeed) -> None:
+    """Wait until `feed` holds what a change may follow.
+
+    Raises Retryable if Kafka does not answer, Fatal if the topics hold what cannot be used here:
+    a change written after it would be refused by everybody, or begin a second history.
+    """
+    await feed.caught_up(CAUGHT_UP_S_MAX)
+    version = feed.version
+    if version is None and feed.refused:
+        raise Fatal(
+            "control.lists 或 control.schemas 中的记录不被本密钥环信任，请使用签发清单的密钥环。"
+            " The records in control.lists or control.schemas are not trusted by this keyring: use"
+            f" the keyring that signed the list ({feed.problem})."
+        )
+    if not feed.holds(version.number if version else 0):
+        raise Fatal(
+            "control.lists 中最新的清单在此无法使用，不能在其后发布。"
+            f" The newest list in control.lists cannot be used here: {feed.problem}"
+        )
 
 
 class Publisher:
@@ -102,7 +125,8 @@ class Publisher:
         """Put `draft` in force; None if nothing would change.
 
         Raises ListRefused if the draft is wrong, Retryable if Kafka does not answer, Fenced if
-        another publisher came in between: then nothing was written, publish again.
+        another publisher came in between: then nothing was written, publish again; Fatal as
+        `read_to_end` does.
         """
         producer = TransactionalProducer(
             self._client,
@@ -112,7 +136,7 @@ class Publisher:
         )
         try:
             await producer.start()
-            await self._feed.caught_up(CAUGHT_UP_S_MAX)
+            await read_to_end(self._feed)
             prepared = prepare(
                 draft,
                 self._feed.registry,
