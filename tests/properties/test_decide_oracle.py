@@ -602,6 +602,13 @@ def minor_not_granted(draw: Draw, case: Case) -> None:
         case.values["idno"] = draw(near.map(id_number) | st.sampled_from(["", "1", "x" * 18]))
 
 
+def around_the_birthday(draw: Draw, case: Case) -> None:
+    minor_not_granted(draw, case)
+    turning_14 = NOW_MS // 86_400_000 - 14 * 365 - 3  # three leap days lie between
+    case.values["born"] = turning_14 + draw(st.integers(-1, 1))
+    case.values["idno"] = None
+
+
 def grant_region_unknown(draw: Draw, case: Case) -> None:
     grant = easy(case.grants[0], case)
     grant["scope"]["role"] = draw(st.sampled_from(["户籍地", "居住地"]))
@@ -633,6 +640,21 @@ def placed(draw: Draw, case: Case) -> None:
     for grant in case.grants:
         easy(grant, case)
         grant["items"] = {item.name: draw(mask_of(item)) for item in ITEMS} | {"sure": "clear"}
+
+
+def alike(draw: Draw, case: Case) -> None:
+    """Grants that differ in nothing but their keys, or in how much a mask keeps."""
+    placed(draw, case)
+    first = case.grants[0]
+    first["items"] = {"sure": "clear", "name": {"mask": "keep", "first": 1}}
+    if draw(st.booleans()):
+        first["items"]["seq"] = {"mask": "hash"}
+    case.grants = [
+        first,
+        first | {"id": "g8"},
+        first | {"id": "g9", "items": first["items"] | {"name": {"mask": "keep", "first": 2}}},
+    ]
+    case.sql = {}
 
 
 def flipped(draw: Draw, case: Case) -> None:
@@ -688,10 +710,12 @@ BENDS: dict[str, Callable[[Draw, Case], None]] = {
         at_the_edges,
         suspended,
         minor_not_granted,
+        around_the_birthday,
         grant_region_unknown,
         schema_not_granted,
         negative_list,
         placed,
+        alike,
         flipped,
     )
 }
