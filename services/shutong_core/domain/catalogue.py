@@ -21,7 +21,7 @@ Sha256Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class ShareClass(StrEnum):
-    """共享属性 (Art. 14); later members are stricter."""
+    """共享属性 (政务数据共享条例 Art. 14); later members are stricter."""
 
     UNCONDITIONAL = "unconditional"
     CONDITIONAL = "conditional"
@@ -45,8 +45,8 @@ class Item(Part):
     title: Text
     grade: Grade
     personal: bool = False
-    sensitive: bool = False  # 敏感个人信息 (个保法 28)
-    biometric: bool = False  # photo, fingerprint: can only be dropped (LAW 34)
+    sensitive: bool = False  # 敏感个人信息 (个人信息保护法 Art. 28)
+    biometric: bool = False  # photo, fingerprint (个人信息保护法 Art. 28): can only be dropped
     share: ShareClass | None = None  # own share class; the stricter of this and the dataset's holds
 
 
@@ -123,7 +123,8 @@ class Dataset(Row):
     id: Identifier
     title: Text
     summary: Text
-    resource_code: Annotated[str, Field(pattern=r"^[1-3][0-9]{5}[0-9]*/[0-9]+$")]  # LAW 16
+    # 分类码/顺序码 of the catalogue; stable over all versions.
+    resource_code: Annotated[str, Field(pattern=r"^[1-3][0-9]{5}[0-9]*/[0-9]+$")]
     provider: Uscc  # lead provider, 数源部门
     publishers: tuple[Publisher, ...] = ()
     nature: Literal["event", "state"] = "event"
@@ -136,7 +137,7 @@ class Dataset(Row):
     operation: Literal["ce_type"] | OperationItem | None = None
     quality: tuple[QualityRule, ...] = ()
     share: ShareClass
-    share_scope: Text | None = None  # CONDITIONAL needs it (LAW 7)
+    share_scope: Text | None = None  # CONDITIONAL needs it (条例 Art. 15)
     purposes: tuple[Identifier, ...] = ()  # permitted purpose codes; empty only if UNCONDITIONAL
     not_shared_reason: Text | None = None
     not_shared_basis: Text | None = None  # 法律, 行政法规 or 国务院决定
@@ -149,10 +150,10 @@ class Dataset(Row):
     data_class: Text
     secrecy: Literal["none", "work", "state"] = "none"
     secrecy_assessment: Text
-    privacy_assessment: Text | None = None  # needed when an item is personal (LAW 6)
-    risk_record: Text | None = None  # needed for grade IMPORTANT (LAW 11)
+    privacy_assessment: Text | None = None  # needed when an item is personal (条例 Art. 13)
+    risk_record: Text | None = None  # needed for grade IMPORTANT (policy of the bus)
     approver: Text  # 部门负责人
-    derived_from: tuple[Identifier, ...] = ()  # grants this dataset was made from (LAW 29)
+    derived_from: tuple[Identifier, ...] = ()  # grants it was made from (条例 Art. 25)
     onward_consent: Text | None = None
     retention_days: Annotated[int, Field(ge=1, le=3650)] = 400
     schemas: tuple[SchemaRef, ...]

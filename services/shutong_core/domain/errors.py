@@ -10,7 +10,7 @@ class ShutongError(Exception):
     """Base of all faults; never raised itself."""
 
 
-class Rejected(ShutongError):  # noqa: N818 - named by what to do, as STYLE says
+class Rejected(ShutongError):  # noqa: N818 - named by what to do with it
     """The input is wrong and will stay wrong: correct it, do not retry."""
 
 

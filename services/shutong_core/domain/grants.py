@@ -131,7 +131,7 @@ class Grant(Row):
     agreement: Text  # agreement id
     approvers: tuple[Text, ...]
     quota: Annotated[int, Field(ge=1, le=_INTEGER_MAX)] | None = None
-    return_flow: bool = False  # 下行回流 (Art. 24)
+    return_flow: bool = False  # 下行回流 (条例 Art. 24)
     condition: Annotated[str, Field(max_length=2000)] | None = None
     cloudevents: bool = False
     sensitive_basis: SensitiveBasis | None = None
@@ -193,4 +193,4 @@ class Bus(Row):
     lanes: Annotated[int, Field(ge=1, le=64)]
     division_table: Text  # date of the table, e.g. 2023-06-30
     division_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    audit_term_days: Annotated[int, Field(ge=1096, le=36_500)] = 1096  # >= 3 years (LAW 50)
+    audit_term_days: Annotated[int, Field(ge=1096, le=36_500)] = 1096  # >= 3 years (条例 Art. 29)

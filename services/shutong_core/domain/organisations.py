@@ -41,7 +41,7 @@ class Organisation(Row):
     type: Literal["government", "dispatched", "functional_zone"] = "government"
     roles: tuple[Role, ...]
     head: Person | None = None  # 部门负责人
-    office_head: Person | None = None  # 政务数据共享工作机构负责人 (LAW 5)
+    office_head: Person | None = None  # 政务数据共享工作机构负责人 (条例 Art. 10)
     hosted_by: Uscc | None = None  # 代管
 
 

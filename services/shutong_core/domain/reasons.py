@@ -139,5 +139,5 @@ class Reason(Enum):
 
 _BY_NUMBER = {reason.number: reason for reason in Reason}
 
-#: Implied by absence from a grant's bitmap, so never written into a block (DESIGN 6).
+#: Implied by absence from a grant's bitmap, so never written into a block (docs/formats/audit.md).
 IMPLIED = frozenset({Reason.REGION_OUT_OF_SCOPE, Reason.CONDITION_NOT_MET})

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import rfc8785
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-#: Ids of datasets, grants, systems (DESIGN 1).
+#: Ids of datasets, grants, systems.
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,47}$")]
 #: 12 digits, or `<12 digits>@self` for what a government keeps for itself (省本级).
 RegionCode = Annotated[str, StringConstraints(pattern=r"^[0-9]{12}(@self)?$")]

@@ -95,7 +95,7 @@ class ListVersion:
 
 
 def list_digest(digests: Mapping[str, bytes]) -> bytes:
-    """SHA-256 over sorted u32 len(row id) ‖ row id ‖ row digest (DESIGN 7)."""
+    """SHA-256 over sorted u32 len(row id) ‖ row id ‖ row digest (docs/formats/lists.md)."""
     whole = hashlib.sha256()
     for row_id in sorted(digests):
         name = row_id.encode()
