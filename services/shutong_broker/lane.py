@@ -186,6 +186,7 @@ class _Attempt:
         self._state = taken.state
         self._window = taken.window
         self._exposed = exposed
+        self._told: set[str] = set()
 
     async def step(self) -> None:
         """One poll and, if something came, one transaction."""
@@ -198,6 +199,7 @@ class _Attempt:
         if policies.datasets - self._source.parked != self._source.datasets - self._source.parked:
             await self._follow(policies)
         polled = await self._source.poll(wiring.limits.poll_wait_ms, wiring.limits.records_max)
+        self._tell_parked()
         if not polled:
             return
         # The list may have changed while waiting for records: decide by what is in force now.
@@ -215,6 +217,13 @@ class _Attempt:
         await self._place(plan, policies)
         wiring.observer.committed(self._lane, plan, began_ms, wiring.now_ms())
         wiring.observer.status(self._lane, "serving")
+
+    def _tell_parked(self) -> None:
+        for dataset in self._source.parked - self._told:
+            self._told.add(dataset)
+            self._wiring.observer.parked(
+                self._lane, dataset, "its inbound records cannot be read or are not kept any more"
+            )
 
     async def _place(self, plan: Plan, policies: PolicySet) -> None:
         wiring, producer = self._wiring, self._producer
@@ -286,6 +295,7 @@ class _Attempt:
                 # State and offset move in one transaction: they cannot differ unless one was torn
                 # (KAFKA-17754) or somebody moved the offsets.
                 self._source.park(dataset)
+                self._told.add(dataset)
                 self._wiring.observer.parked(
                     self._lane, dataset, f"committed offset {committed}, lane state {known}"
                 )

@@ -16,6 +16,9 @@ from shutong_broker.policy.model import InboundRecord
 from shutong_core.domain.errors import Retryable
 from shutong_core.wire.topics import Topics
 
+#: How long one input may take to be fetched again when an unreadable one is looked for.
+TRIAL_MS = 1_000
+
 
 class InboundSource:
     """Reads one lane's inputs from given positions."""
@@ -96,6 +99,11 @@ class InboundSource:
             return ()
         except KafkaError as error:
             raise Retryable(f"cannot read inbound: {type(error).__name__}") from error
+        except (ValueError, TypeError):
+            # The client cannot even take the batch apart (a header name that is not UTF-8): only
+            # a publisher with its own Kafka client can write that, and it stops only its dataset.
+            await self._park_unreadable(records_max)
+            return ()
         polled = []
         for tp, records in found.items():
             dataset = self._topics.dataset_of(tp.topic)
@@ -103,6 +111,18 @@ class InboundSource:
                 continue
             polled.append(Polled(dataset, [_record(dataset, raw) for raw in records]))
         return tuple(sorted(polled, key=lambda each: each.dataset))
+
+    async def _park_unreadable(self, records_max: int) -> None:
+        """Find the inputs that cannot be read by reading each alone; every position stays."""
+        for dataset in sorted(self._datasets - self.parked):
+            tp = self._tp(dataset)
+            position = await self._consumer.position(tp)
+            self._consumer.seek(tp, position)
+            try:
+                await self._consumer.getmany(tp, timeout_ms=TRIAL_MS, max_records=records_max)
+            except (ValueError, TypeError):
+                self.park(dataset)
+            self._consumer.seek(tp, position)
 
 
 def _record(dataset: str, raw: Any) -> InboundRecord:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from kafka.lane_world import LaneWorld, Observer, Running, until
+from aiokafka import AIOKafkaProducer
+from aiokafka.record.util import calc_crc32c
 
+from kafka.lane_world import LaneWorld, Observer, Running, until
 from shutong_core.audit.chain import SEGMENT_HEADER, extend, genesis, parse_segment
 from shutong_core.audit.verify import Anchor, LaneVerifier
 from shutong_core.domain.reasons import Reason
@@ -169,6 +171,41 @@ async def test_a_clock_that_is_wrong_halts_the_lane(kafka: EmbeddedKafka, prefix
         await until(lambda: "halted" in observer.statuses)
     assert "clock" in observer.failures[0]
     assert await world.read(world.topics.delivery(MEIZHOU_GRANT)) == []
+
+
+async def test_an_input_no_client_can_read_is_parked_and_the_lane_stays(
+    kafka: EmbeddedKafka, prefix: str
+) -> None:
+    # A header name that is not UTF-8: Kafka takes it, aiokafka cannot decode the batch.
+    world = await started(kafka, prefix)
+    observer = Observer()
+    async with Running(world.lane(observer)):
+        await world.publish({"headers": {"ce_id": "1"}})
+        await until(lambda: decided(observer) == 1)
+        await write_unreadable(world)
+        await until(lambda: observer.parked_inputs)
+        assert observer.parked_inputs[0][0] == "minimum-living"
+        assert observer.failures == []
+        assert observer.statuses[-1] == "serving"
+    assert len(await world.read(world.topics.delivery(MEIZHOU_GRANT))) == 1
+
+
+async def write_unreadable(world: LaneWorld) -> None:
+    producer = AIOKafkaProducer(**world.client)
+    await producer.start()
+    try:
+        builder = producer.create_batch()
+        builder.append(timestamp=None, key=b"k", value=b"v", headers=[("AAAA", b"x")])
+        builder.close()
+        batch = bytearray(builder._build())
+        at = batch.index(b"AAAA")
+        batch[at : at + 4] = b"\xff\xfe\xff\xfe"
+        batch[17:21] = calc_crc32c(bytes(batch[21:])).to_bytes(4, "big")
+        builder._buffer = bytes(batch)
+        topic = world.topics.inbound("minimum-living")
+        await (await producer.send_batch(builder, topic, partition=world.lane_number))
+    finally:
+        await producer.stop()
 
 
 async def test_the_digest_in_the_audit_is_of_the_salted_body(

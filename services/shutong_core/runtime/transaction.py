@@ -11,7 +11,7 @@ whatever is still under way.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -195,6 +195,10 @@ class TransactionalProducer:
         self._producer._closed = True
         if task is not None:
             await asyncio.gather(task, return_exceptions=True)
+        # What nobody will wait for any more must not end as noise in the log.
+        for left in (*self._sends, self._producer._txn_manager._transaction_waiter):
+            if isinstance(left, asyncio.Future):
+                left.add_done_callback(_take_exception)
 
     async def _bounded(self, step: Awaitable[_T], seconds: float, name: str) -> _T:
         try:
@@ -209,19 +213,6 @@ class TransactionalProducer:
             ) from error
 
 
-async def in_one_transaction(
-    make: Callable[[], TransactionalProducer], batches: Sequence[RecordBatch]
-) -> None:
-    """Write `batches` in one transaction of a producer that lives only for it.
-
-    For rare writes (list versions, schemas); raises as TransactionalProducer does.
-    """
-    producer = make()
-    try:
-        await producer.start()
-        await producer.begin()
-        for batch in batches:
-            await producer.send(batch)
-        await producer.commit()
-    finally:
-        await producer.close()
+def _take_exception(future: asyncio.Future[Any]) -> None:
+    if not future.cancelled():
+        future.exception()
