@@ -6,6 +6,7 @@ the cache appears in one rename, so an interrupted fetch leaves nothing that loo
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -13,7 +14,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import util as import_util
 from pathlib import Path
@@ -85,7 +87,10 @@ def find_jars(tools: Toolchain) -> KafkaJars:
         return KafkaJars(jars, cache / "home")
     directory = cache / KAFKA_VERSION
     if not directory.is_dir():
-        fetch_jars(cache)
+        with _locked(cache):
+            # Another process may have fetched them while this one waited.
+            if not directory.is_dir():
+                _fetch(cache, None)
     expected = read_lock((locate("deploy/kafka") / "jars.lock").read_text())
     jars = tuple(directory / name for name in sorted(expected))
     missing = [jar.name for jar in jars if not jar.is_file()]
@@ -102,8 +107,20 @@ def fetch_jars(cache: Path, source: Path | None = None) -> Path:
 
     Every jar is compared with jars.lock first. Raises Fatal on a difference or without Maven.
     """
-    directory = cache / KAFKA_VERSION
+    with _locked(cache):
+        return _fetch(cache, source)
+
+
+@contextmanager
+def _locked(cache: Path) -> Iterator[None]:
     cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "fetch.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _fetch(cache: Path, source: Path | None) -> Path:
+    directory = cache / KAFKA_VERSION
     expected = read_lock((locate("deploy/kafka") / "jars.lock").read_text())
     with tempfile.TemporaryDirectory(dir=cache, prefix=".fetch-") as scratch:
         staging = Path(scratch) / "jars"
@@ -173,12 +190,7 @@ def _move_into_place(staging: Path, directory: Path) -> None:
     if directory.exists():
         retired = staging.parent / "retired"
         directory.rename(retired)
-    try:
-        staging.rename(directory)
-    except OSError:
-        # Another process was faster; what it moved passed the same comparison.
-        if not directory.is_dir():
-            raise
+    staging.rename(directory)
 
 
 def find_java(tools: Toolchain) -> Path:

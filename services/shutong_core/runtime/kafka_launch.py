@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import hashlib
 import os
 import shutil
 import string
@@ -62,8 +63,11 @@ def prepare(jars: KafkaJars, java: Path) -> Path | None:
     everything works without, only slower.
     """
     jars.derived.mkdir(parents=True, exist_ok=True)
-    java_id = java.resolve().as_posix().encode()
-    stem = f"{jars.identity}-{uuid.uuid5(uuid.NAMESPACE_URL, java_id.decode()).hex[:8]}"
+    # A Java that was upgraded in place would ignore the old archive without a word.
+    found = java.resolve().stat()
+    about = f"{java.resolve()}|{found.st_size}|{found.st_mtime_ns}"
+    java_id = hashlib.sha256(about.encode()).hexdigest()[:8]
+    stem = f"{jars.identity}-{java_id}"
     archive = jars.derived / f"{stem}.jsa"
     with (jars.derived / "prepare.lock").open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -75,6 +79,8 @@ def prepare(jars: KafkaJars, java: Path) -> Path | None:
         try:
             _make_archive(jars, java, scratch, scratch / "archive.jsa")
             if (scratch / "archive.jsa").exists():
+                for outdated in jars.derived.glob(f"*-{java_id}.jsa"):
+                    outdated.unlink()
                 (scratch / "archive.jsa").rename(archive)
                 return archive
             (jars.derived / f"{stem}.none").touch()

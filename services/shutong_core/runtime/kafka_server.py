@@ -63,7 +63,7 @@ class EmbeddedKafka:
 
         `overrides` are further lines of server.properties, for tests.
         """
-        self.data_dir = data_dir
+        self.data_dir = data_dir.resolve()
         self._tools = tools
         self._wanted = (port, advertised_port)
         self._profile = profile
