@@ -403,10 +403,11 @@ def check_record(
     for each in dataset.get("publishers", ()):
         allowed.setdefault(each["organisation"], []).append(each["region"])
     if dataset.get("inbound") == "own_client" and header_fault is None:
+        named = {each["organisation"] for each in dataset.get("publishers", ())}
         writers = [
             f"{owner}/{system}"
             for system, owner in world.systems.items()
-            if owner in allowed and owner in world.organisations
+            if owner in (named or {dataset["provider"]})
         ]
         verdict.publisher = writers[0] if len(writers) == 1 else ""
     if record["dataset"] != dataset["id"] or dataset.get("nature", "event") != "event":

@@ -465,6 +465,12 @@ def publisher_of_another_region(draw: Draw, case: Case) -> None:
     case.dataset["publishers"] = [{"organisation": NEIGHBOUR, "region": region}]
 
 
+def own_client_for_the_provider(draw: Draw, case: Case) -> None:
+    publisher_of_another_region(draw, case)
+    case.dataset["inbound"] = "own_client"
+    without_header(case, "shutong_publisher")
+
+
 def unknown_operation(draw: Draw, case: Case) -> None:
     operation = case.dataset.get("operation")
     if isinstance(operation, dict):
@@ -690,6 +696,7 @@ BENDS: dict[str, Callable[[Draw, Case], None]] = {
         unknown_publisher,
         publisher_not_allowed,
         publisher_of_another_region,
+        own_client_for_the_provider,
         unknown_operation,
         unknown_region,
         out_of_jurisdiction,

@@ -18,6 +18,7 @@ from shutong_broker.policy.masks import Masker, masker
 from shutong_broker.policy.model import DatasetPolicy
 from shutong_broker.policy.plan import DatasetPlan, GrantPlan, Keys, ProjectionPlan, SchemaPlan
 from shutong_core.domain.catalogue import Dataset, Grade, OperationItem, ShareClass
+from shutong_core.domain.checks_context import publishing_systems
 from shutong_core.domain.errors import Rejected
 from shutong_core.domain.grants import Drop, Grant, Hash, Mask, Negative
 from shutong_core.domain.organisations import System
@@ -160,9 +161,10 @@ class _Planner:
 
     def _sole_publisher(self, dataset: Dataset) -> str | None:
         """The one system that may write an own-client dataset; None if there is not just one."""
-        allowed = {dataset.provider, *(each.organisation for each in dataset.publishers)}
-        systems = [each for each in self._systems if each.partition("/")[0] in allowed]
-        return systems[0] if len(systems) == 1 else None
+        found = [
+            f"{row.organisation}/{row.id}" for row in publishing_systems(self.version, dataset)
+        ]
+        return found[0] if len(found) == 1 and found[0] in self._systems else None
 
     def _secret(self, grant: Grant, dataset: Dataset) -> bytes:
         """The grant's secret; b"" where nothing of the grant is keyed."""
