@@ -50,12 +50,6 @@ async def _admin(client: Mapping[str, Any]) -> AsyncIterator[AIOKafkaAdminClient
         async with asyncio.timeout(REQUEST_TIMEOUT_MS / 1000):
             await admin.start()
         yield admin
-    except asyncio.CancelledError as error:
-        # aiokafka cancels what waits on a connection that closes; that is not our cancellation.
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        raise Retryable("Kafka closed the connection") from error
     except TimeoutError as error:
         raise Retryable("Kafka did not answer in time") from error
     except KafkaError as error:

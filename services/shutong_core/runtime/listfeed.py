@@ -9,7 +9,6 @@ a cut connection makes it last longer than `LEASE_S`.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,6 +19,7 @@ from aiokafka.errors import KafkaError
 
 from shutong_core.domain.errors import Retryable
 from shutong_core.domain.version import ListVersion
+from shutong_core.runtime.consumers import stop_consumer
 from shutong_core.runtime.listview import ListView, Verify
 from shutong_core.wire.schemarecords import Registry
 from shutong_core.wire.schemas import Schema
@@ -33,7 +33,6 @@ FETCH_WAIT_MS = 100
 ANSWER_S = 2.5
 CATCH_UP_S = 10.0
 RETRY_S = 0.2
-STOP_S = 5.0
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -170,14 +169,6 @@ class ListFeed:
         while True:
             try:
                 await self._follow()
-            except asyncio.CancelledError:
-                # aiokafka cancels what waits on a connection that closes, so a cancellation that
-                # nobody asked of this task is only a lost connection.
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
-                    raise
-                self._trouble = "Kafka: connection closed"
-                _log.warning("list feed interrupted", error_type="ConnectionClosed")
             except (KafkaError, TimeoutError, Retryable) as error:
                 self._trouble = f"Kafka: {str(error) or type(error).__name__}"
                 _log.warning("list feed interrupted", error_type=type(error).__name__)
@@ -209,9 +200,7 @@ class ListFeed:
             while True:
                 await self._round(consumer)
         finally:
-            with contextlib.suppress(TimeoutError, KafkaError):
-                async with asyncio.timeout(STOP_S):
-                    await consumer.stop()
+            await stop_consumer(consumer)
 
     async def _require_topics(self, consumer: AIOKafkaConsumer) -> None:
         async with asyncio.timeout(ANSWER_S):
