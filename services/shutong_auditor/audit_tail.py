@@ -13,9 +13,11 @@ from aiokafka.errors import KafkaError
 from shutong_auditor.tally import Tally, TallyMaker
 from shutong_core.audit.block import parse_block
 from shutong_core.domain.changes import Assembler, Verify
-from shutong_core.domain.errors import Rejected
+from shutong_core.domain.errors import Rejected, Retryable
 from shutong_core.domain.regions import RegionTable
 from shutong_core.domain.version import ListVersion
+from shutong_core.runtime.cluster import partitions_of
+from shutong_core.runtime.consumers import stop_consumer
 from shutong_core.wire.topics import Topics
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -71,7 +73,7 @@ class AuditTail:
         while True:
             try:
                 await self._follow()
-            except (KafkaError, TimeoutError) as error:
+            except (KafkaError, TimeoutError, Retryable) as error:
                 self.problem = f"Kafka: {type(error).__name__}"
             except Rejected as error:
                 self.problem = str(error)
@@ -89,17 +91,17 @@ class AuditTail:
         await consumer.start()
         try:
             lists = TopicPartition(self._topics.lists, 0)
-            # Only what getmany returns loads a topic's metadata; asking for it first is cheap.
-            await consumer.topics()
-            lanes = consumer.partitions_for_topic(self._topics.audit) or set()
-            parts = [lists, *(TopicPartition(self._topics.audit, lane) for lane in sorted(lanes))]
+            lanes = (await partitions_of(self._client, [self._topics.audit])).get(
+                self._topics.audit, 0
+            )
+            parts = [lists, *(TopicPartition(self._topics.audit, lane) for lane in range(lanes))]
             consumer.assign(parts)
             for part in parts:
                 consumer.seek(part, self._next.get(part, 0))
             while lanes:
                 await self._take(consumer, lists)
         finally:
-            await consumer.stop()
+            await stop_consumer(consumer)
 
     async def _take(self, consumer: AIOKafkaConsumer, lists: TopicPartition) -> None:
         found = await consumer.getmany(timeout_ms=200)

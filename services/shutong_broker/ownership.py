@@ -17,6 +17,7 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import KafkaError
 
 from shutong_core.domain.errors import Retryable
+from shutong_core.runtime.consumers import stop_consumer
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
@@ -103,7 +104,7 @@ class Ownership:
         if self._polling is not None:
             self._polling.cancel()
             await asyncio.gather(self._polling, return_exceptions=True)
-        await self._consumer.stop()
+        await stop_consumer(self._consumer)
 
 
 def _assignment(data: bytes) -> list[tuple[str, list[int]]]:

@@ -20,6 +20,7 @@ from shutong_broker.statecodec import StateCodec
 from shutong_broker.window import WINDOW_AGE_MS_MAX, WINDOW_IDS_MAX, RepeatWindow, Seen
 from shutong_core.audit.block import header_hash, parse_block
 from shutong_core.domain.errors import Fatal, Rejected, Retryable
+from shutong_core.runtime.consumers import stop_consumer
 from shutong_core.wire.topics import Topics
 
 READ_S_MAX = 60.0
@@ -71,7 +72,7 @@ async def _reader(client: Mapping[str, Any]) -> AsyncIterator[AIOKafkaConsumer]:
     try:
         yield reader
     finally:
-        await reader.stop()
+        await stop_consumer(reader)
 
 
 async def _committed(

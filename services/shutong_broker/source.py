@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from shutong_broker.plan import Polled
 from shutong_broker.policy.model import InboundRecord
 from shutong_core.domain.errors import Retryable
+from shutong_core.runtime.consumers import stop_consumer
 from shutong_core.wire.topics import Topics
 
 #: How long one input may take to be fetched again when an unreadable one is looked for.
@@ -48,7 +49,7 @@ class InboundSource:
 
     async def close(self) -> None:
         """Disconnect; never fails."""
-        await self._consumer.stop()
+        await stop_consumer(self._consumer)
 
     def _tp(self, dataset: str) -> TopicPartition:
         return TopicPartition(self._topics.inbound(dataset), self._lane)

@@ -22,7 +22,13 @@ from shutong_auditor.kafka_verify import verify_kafka
 from shutong_auditor.tally import OUTSIDE, PLACED, Tally
 from shutong_cli.board import matrix
 from shutong_cli.stack import Stack, running
-from shutong_cli.storyrun import audit_tail, decided, play, prepare_story
+from shutong_cli.storyrun import (
+    audit_tail,
+    decided,
+    inbound_counts,
+    play,
+    prepare_story,
+)
 from shutong_core.domain.errors import Fatal
 from shutong_core.domain.reasons import IMPLIED
 from shutong_core.runtime.cluster import cluster_id, existing_topics
@@ -68,7 +74,6 @@ async def _tell(
             differences = await _play(stack, tail, expected, settings, say)
             say("故事播完，核对数量", "the story is told, comparing counts")
             console.print(matrix(tail.tally))
-            differences += audit_differences(expected, tail.tally)
         differences += await _verify(stack, console)
         if not settings.kafka.embedded:
             await stack.supervisor.stop()
@@ -82,31 +87,38 @@ async def _play(
     story = await asyncio.to_thread(prepare_story, settings.data_dir / "story", stack)
     say("数据已生成，开始播放", "input files are made, playing")
     narrator = Narrator(story.plan, say)
-    reached = sum(each["reached_inbound"] for each in expected["datasets"].values())
     intake: list[Published] = []
+    arrived: dict[str, int] = {}
 
     async def published(result: Published) -> None:
         intake.append(result)
+        arrived.update(await inbound_counts(stack, expected["datasets"]))
         say("全部发布，等待裁决", "all published, waiting for the last decision")
-        await decided(tail, reached, DECIDED_S_MAX)
+        await decided(tail, sum(arrived.values()), DECIDED_S_MAX)
 
     await play(stack, story, FULL_SPEED, narrator.tell, published)
     return [
         *published_differences(expected, intake[0]),
         *pulled_differences(expected, story.plan, story.ledger),
+        *audit_differences(expected, tail.tally, arrived),
     ]
 
 
-def audit_differences(expected: Mapping[str, Any], tally: Tally) -> list[str]:
-    """Where the audit's sums differ from the independent expectation; [] if they agree."""
+def audit_differences(
+    expected: Mapping[str, Any], tally: Tally, arrived: Mapping[str, int]
+) -> list[str]:
+    """Where the audit's sums differ from the independent expectation; [] if they agree.
+
+    `arrived`: records per inbound topic. What is there beyond the expectation was sent again by a
+    department whose request had an unknown outcome: each of those must be a DUPLICATE.
+    """
     found = []
     for dataset, counts in expected["datasets"].items():
-        refused = dict(tally.datasets[dataset].refused) if dataset in tally.datasets else {}
-        if refused != counts["refused"]["lane"]:
-            found.append(
-                f"{dataset}: 应退回 expected refusals {counts['refused']['lane']},"
-                f" 审计 audit {refused}"
-            )
+        got = tally.datasets[dataset].refused if dataset in tally.datasets else Counter()
+        want = Counter(counts["refused"]["lane"])
+        want["DUPLICATE"] += arrived[dataset] - counts["reached_inbound"]
+        if +got != +want:
+            found.append(f"{dataset}: 应退回 expected refusals {+want}, 审计 audit {+got}")
     for grant, counts in expected["grants"].items():
         want = _merged({PLACED: counts["placed"], **counts["withheld"]})
         got = _merged(tally.grant(grant))

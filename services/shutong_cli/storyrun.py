@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from rich.console import Console
 from rich.live import Live
 
@@ -19,6 +20,8 @@ from shutong_auditor.audit_tail import AuditTail
 from shutong_cli.board import Board, matrix, scrape
 from shutong_cli.stack import Stack
 from shutong_core.domain.errors import Fatal
+from shutong_core.runtime.cluster import partitions_of
+from shutong_core.runtime.consumers import stop_consumer
 from shutong_core.runtime.keyring import Keyring
 from shutong_story.play import (
     Endpoints,
@@ -110,6 +113,25 @@ async def audit_tail(stack: Stack) -> AsyncIterator[AuditTail]:
         yield tail
     finally:
         await tail.stop()
+
+
+async def inbound_counts(stack: Stack, datasets: Iterable[str]) -> dict[str, int]:
+    """Records in each dataset's inbound topic: repeats after an unknown outcome are among them."""
+    node = stack.node
+    topics = {node.topics.inbound(dataset): dataset for dataset in datasets}
+    partitions = await partitions_of(node.client, topics)
+    reader = AIOKafkaConsumer(**node.client)
+    await reader.start()
+    try:
+        ends = await reader.end_offsets(
+            [TopicPartition(name, n) for name, count in partitions.items() for n in range(count)]
+        )
+    finally:
+        await stop_consumer(reader)
+    counts = dict.fromkeys(topics.values(), 0)
+    for tp, end in ends.items():
+        counts[topics[tp.topic]] += end
+    return counts
 
 
 async def decided(tail: AuditTail, records: int, timeout_s: float) -> None:

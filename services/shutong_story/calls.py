@@ -53,7 +53,7 @@ def reason_in(value: Any) -> str:
     if isinstance(value, list):
         return next((found for each in value if (found := reason_in(each))), "")
     if isinstance(value, dict):
-        for name in ("reason", "reasons", "code", "name", "error", "problems", "errors", "detail"):
+        for name in ("reason", "problem", "errors"):
             found = reason_in(value.get(name))
             if found:
                 return found

@@ -180,7 +180,7 @@ class ProducerSettings(ServiceSettings):
 
     http_port: Port = 8801
     admin_port: Port = 9801
-    ack_s: Annotated[float, Field(gt=0, le=60)] = 5.0  # for Kafka to acknowledge one write
+    ack_s: Annotated[float, Field(gt=0, le=60)] = 15.0  # for Kafka to acknowledge one write
     #: `<step>:<n>`: for tests, the process kills itself the n-th time it reaches that step.
     failpoint: Annotated[str, Field(pattern=r"^[a-z-]+:[1-9][0-9]*$")] | None = None
 
