@@ -76,13 +76,11 @@ class PublishReport:
                 f"没有变化：清单 {number}（{digest}…）已经生效",
                 f"nothing changed: list {number} ({digest}…) is in force already",
             )
-        counts = [len(each) for each in astuple(self.changes)]
+        added, changed, removed = map(len, astuple(self.changes))
         zh, en = ("将生效", "would be in force") if self.dry_run else ("已生效", "is in force")
         return (
-            f"清单 {number}（{digest}…）{zh}：新增 {counts[0]} 行、变更 {counts[1]} 行、"
-            f"移除 {counts[2]} 行",
-            f"list {number} ({digest}…) {en}: {counts[0]} rows added, {counts[1]} changed,"
-            f" {counts[2]} removed",
+            f"清单 {number}（{digest}…）{zh}：行数新增 {added}、变更 {changed}、移除 {removed}",
+            f"list {number} ({digest}…) {en}: rows {added} new, {changed} changed, {removed} gone",
         )
 
 

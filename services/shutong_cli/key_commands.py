@@ -1,0 +1,81 @@
+"""`shutong key …`: API keys by which departmental systems prove who they are."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shutong_cli.output import examples, new_app, note, say
+from shutong_cli.reading import read_in_force
+from shutong_cli.session import open_session
+from shutong_core.domain.errors import Rejected
+from shutong_core.runtime.node import Node
+
+app = new_app("系统的接口密钥。 API keys of departmental systems.")
+
+System = Annotated[str, typer.Argument(metavar="SYSTEM", help="清单中的系统编号 Id in the list.")]
+
+
+@app.command(
+    epilog=examples("shutong key issue meizhou-yibao", "shutong key issue s1 --out s1.key")
+)
+def issue(
+    system: System,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="写入新文件（0600） Write to a new file."),
+    ] = None,
+    unchecked: Annotated[
+        bool, typer.Option("--unchecked", help="不查清单 Do not look the system up in the list.")
+    ] = False,
+) -> None:
+    """签发一个密钥。密钥只显示这一次，密钥环只存其哈希。
+
+    Issue a key. It is shown only now: the keyring keeps its hash. The list in force must name the
+    system.
+    """
+    node = open_session()
+    if not unchecked:
+        asyncio.run(_require(node, system))
+    stream = None if out is None else _new_file(out)
+    key = node.keyring.issue_api_key(system)
+    if stream is None or out is None:
+        note(f"{system} 的密钥只显示这一次", f"the key of {system} is shown only now")
+        typer.echo(key)
+        return
+    with os.fdopen(stream, "w", encoding="ascii") as file:
+        file.write(key + "\n")
+    say(f"{system} 的密钥已写入 {out}", f"the key of {system} is in {out}")
+
+
+@app.command(epilog=examples("shutong key revoke meizhou-yibao"))
+def revoke(system: System) -> None:
+    """收回一个系统的全部密钥，各服务立即不再接受。
+
+    Take all keys of a system away; every service on this keyring refuses them from now on.
+    """
+    count = open_session().keyring.revoke_api_keys(system)
+    if count == 0:
+        raise Rejected(f"{system} 没有密钥。 {system} has no key.")
+    say(f"已收回 {system} 的 {count} 个密钥", f"{count} keys of {system} are revoked")
+
+
+async def _require(node: Node, system: str) -> None:
+    version, _ = await read_in_force(node)
+    if version.system(system) is None:
+        raise Rejected(
+            f"清单 {version.number} 中没有系统 {system}。"
+            f" List {version.number} names no system {system}: see `shutong list show system`."
+        )
+
+
+def _new_file(path: Path) -> int:
+    """A descriptor of a new private file: opened first, so that no issued key is lost."""
+    try:
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise Rejected(f"{path}: 无法新建 cannot be made ({error.strerror})") from None
