@@ -70,6 +70,9 @@ def _publish_route(app: FastAPI, intake: Intake) -> None:
         dataset: Annotated[str, Path(description="数据资源编号 Dataset id")],
         mode: Annotated[str, Query(description=openapi.MODE)] = "all-or-nothing",
     ) -> Response:
+        if "transfer-encoding" in request.headers and "content-length" in request.headers:
+            # Two statements of one length: what smuggling lives on (RFC 9112 section 6.3).
+            raise bad_request("请求体长度有两种说法", "the body's length is stated twice")
         posted = Posted(
             dataset=dataset,
             mode=mode,

@@ -73,7 +73,14 @@ class _Generation:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        self._producer._message_accumulator.fail_all(KafkaConnectionError())
+        accumulator = self._producer._message_accumulator
+        left = [*accumulator._pending_batches]
+        left += [each for queue in accumulator._batches.values() for each in queue]
+        accumulator.fail_all(KafkaConnectionError())
+        for each in left:
+            for future in (each.future, each._drain_waiter):
+                if future.done() and not future.cancelled():
+                    future.exception()  # whoever waited was told already; else asyncio complains
         await self._producer.client.close()
         self._producer._closed = True
 
