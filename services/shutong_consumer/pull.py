@@ -76,6 +76,11 @@ class Pull:
         self._topics = topics
         self._places = asyncio.Semaphore(PAGES_AT_ONCE_MAX)
         self._regions: dict[tuple[str, int, int], str | None] = {}
+        self._closing = False
+
+    def finish(self) -> None:
+        """Let waiting requests go with what they have: the process is about to stop."""
+        self._closing = True
 
     async def page(self, asked: Asked) -> Given:
         """The next page. Raises RequestRefused."""
@@ -140,7 +145,7 @@ class Pull:
             position = page.following
             at_end = idle or (page.whole and reader.at_end(position))
             now = loop.time()
-            over = now >= deadline + SCAN_S or (now >= deadline and at_end)
+            over = self._closing or now >= deadline + SCAN_S or (now >= deadline and at_end)
             if over or (asked.wait_s and await asked.gone()):
                 return Given(right, (), encode_cursor(position), at_end)
             # Whoever may no longer read need not wait any longer.

@@ -83,6 +83,8 @@ async def running(
         book.start()
         stack.push_async_callback(http.stop)
         await http.start()
+        # First of all at the end: whoever waits for news would hold up the stop.
+        stack.callback(pull.finish)
         yield Parts(desk, readers, writer, book, http)
 
 
