@@ -7,7 +7,6 @@ import contextlib
 import json
 import shutil
 import tempfile
-import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -29,14 +28,16 @@ from shutong_cli.storyrun import (
     play,
     prepare_story,
 )
+from shutong_cli.voice import StoryBars, Voice
 from shutong_core.domain.errors import Fatal
 from shutong_core.domain.reasons import IMPLIED
 from shutong_core.runtime.cluster import cluster_id, existing_topics
 from shutong_core.runtime.node import Node
 from shutong_core.runtime.resources import locate
 from shutong_core.runtime.settings import Settings, load_settings
-from shutong_story.expected import published_differences, pulled_differences
+from shutong_story.expected import due, published_differences, pulled_differences
 from shutong_story.play import FULL_SPEED, Narrator, Published
+from shutong_story.progress import Progress as StoryEvent
 
 EXPECTED = "deploy/samples/story/expected.json"
 STORY_LIST = "deploy/samples/story/list.yaml"
@@ -45,36 +46,33 @@ DECIDED_S_MAX = 240.0
 
 async def demo(*, keep: bool) -> None:
     """Play and check. Raises Fatal that names every count that is off."""
-    console = Console()
-    began = time.monotonic()
-
-    def say(zh: str, en: str) -> None:
-        elapsed = time.monotonic() - began
-        console.print(f"[dim]{elapsed:5.1f}s[/dim] {zh} · [dim]{en}[/dim]", highlight=False)
-
+    voice = Voice(Console())
     expected = json.loads(locate(EXPECTED).read_text(encoding="utf-8"))
     async with _own_place(keep) as settings:
-        differences = await _tell(expected, settings, console, say)
+        differences = await _tell(expected, settings, voice)
     if differences:
         raise Fatal("演示不符 the demo differs:\n  " + "\n  ".join(differences))
-    say(
-        "逐项一致，审计校验通过",
-        f"every count as expected, audit verified, {time.monotonic() - began:.0f} s",
-    )
+    voice.say("逐项一致，审计校验通过", "every count as expected, audit verified")
 
 
-async def _tell(
-    expected: Mapping[str, Any], settings: Settings, console: Console, say: Any
-) -> list[str]:
+async def _tell(expected: Mapping[str, Any], settings: Settings, voice: Voice) -> list[str]:
     """Run the bus and the story on it; what differs from `expected`."""
-    async with running(settings, locate(STORY_LIST), say, any_port=True) as stack:
+    async with running(settings, locate(STORY_LIST), voice, any_port=True) as stack:
         for address in stack.addresses:
-            console.print(f"       {address}", highlight=False)
+            voice.console.print(f"        {address}", highlight=False)
         async with audit_tail(stack) as tail:
-            differences = await _play(stack, tail, expected, settings, say)
-            say("故事播完，核对数量", "the story is told, comparing counts")
-            console.print(matrix(tail.tally))
-        differences += await _verify(stack, console)
+            differences = await _play(stack, tail, expected, settings, voice)
+            voice.console.print(matrix(tail.tally))
+        with voice.busy("校验审计", "verifying the audit"):
+            verdict = await verify_kafka(
+                stack.node.client,
+                stack.node.topics,
+                stack.node.codec,
+                cluster=await cluster_id(stack.node.client),
+            )
+        voice.console.print(verdict.text("zh"), verdict.text("en"), sep="\n", highlight=False)
+        if not verdict.ok:
+            differences.append("审计校验未通过 audit verification failed")
         if not settings.kafka.embedded:
             await stack.supervisor.stop()
             await _remove_topics(stack.node)
@@ -82,21 +80,32 @@ async def _tell(
 
 
 async def _play(
-    stack: Stack, tail: AuditTail, expected: Mapping[str, Any], settings: Settings, say: Any
+    stack: Stack,
+    tail: AuditTail,
+    expected: Mapping[str, Any],
+    settings: Settings,
+    voice: Voice,
 ) -> list[str]:
-    story = await asyncio.to_thread(prepare_story, settings.data_dir / "story", stack)
-    say("数据已生成，开始播放", "input files are made, playing")
-    narrator = Narrator(story.plan, say)
+    with voice.busy("生成示例数据", "making the input files"):
+        story = await asyncio.to_thread(prepare_story, settings.data_dir / "story", stack)
+    narrator = Narrator(story.plan, voice.say)
+    bars = StoryBars(story.plan, voice.console, sum(due(expected, story.plan).values()))
     intake: list[Published] = []
     arrived: dict[str, int] = {}
+
+    def tell(event: StoryEvent) -> None:
+        narrator.tell(event)
+        bars.tell(event)
+        bars.follow(tail)
 
     async def published(result: Published) -> None:
         intake.append(result)
         arrived.update(await inbound_counts(stack, expected["datasets"]))
-        say("全部发布，等待裁决", "all published, waiting for the last decision")
         await decided(tail, sum(arrived.values()), DECIDED_S_MAX)
+        bars.follow(tail)
 
-    await play(stack, story, FULL_SPEED, narrator.tell, published)
+    with bars.progress:
+        await play(stack, story, FULL_SPEED, tell, published)
     return [
         *published_differences(expected, intake[0]),
         *pulled_differences(expected, story.plan, story.ledger),
@@ -159,15 +168,6 @@ def _merged(verdicts: Mapping[str, int]) -> Counter[str]:
     for name, count in verdicts.items():
         merged[OUTSIDE if name in implied else name] += count
     return +merged
-
-
-async def _verify(stack: Stack, console: Console) -> list[str]:
-    node = stack.node
-    verdict = await verify_kafka(
-        node.client, node.topics, node.codec, cluster=await cluster_id(node.client)
-    )
-    console.print(verdict.text("zh"), verdict.text("en"), sep="\n", highlight=False)
-    return [] if verdict.ok else ["审计校验未通过 audit verification failed"]
 
 
 @contextlib.asynccontextmanager

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from shutong_cli.publishing import publish_list_file
 from shutong_cli.supervisor import ServicePlan, Supervisor
+from shutong_cli.voice import Voice
 from shutong_core.runtime.kafka_server import EmbeddedKafka
 from shutong_core.runtime.node import Node
 from shutong_core.runtime.settings import Settings, child_environment, toolchain
-
-Say = Callable[[str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,43 +44,38 @@ class Stack:
 
 @contextlib.asynccontextmanager
 async def running(
-    settings: Settings, list_file: Path | None, say: Say, *, any_port: bool = False
+    settings: Settings, list_file: Path | None, voice: Voice, *, any_port: bool = False
 ) -> AsyncIterator[Stack]:
     """Start everything, stop everything. `any_port`: choose free ports instead of the set ones.
 
     Raises Fatal, Rejected or Retryable, each with what to do.
     """
     async with contextlib.AsyncExitStack() as stack:
-        settings = await _kafka(settings, stack, say)
+        settings = await _kafka(settings, stack, voice)
         node = Node("up", settings)
         if list_file is not None:
-            say("发布清单", "publishing the list")
-            report = await publish_list_file(node, list_file)
-            number = report.version.number
-            news = "未变" if report.changes is None else "新版"
-            say(
-                f"清单第 {number} 版生效（{news}）",
-                f"list {number} is in force ({'new' if report.changes else 'unchanged'})",
-            )
+            with voice.busy("校验、签名、发布清单", "checking, signing, publishing the list"):
+                report = await publish_list_file(node, list_file)
+            voice.say(*report.sentence())
         supervisor = Supervisor(settings.data_dir / "logs", child_environment({}))
         stack.push_async_callback(supervisor.stop)
-        for plan in _plans(settings, any_port=any_port):
-            await supervisor.start(plan)
-        say("等待各服务就绪", "waiting until every service is ready")
-        await supervisor.ready()
+        with voice.busy("启动各服务", "starting the services"):
+            for plan in _plans(settings, any_port=any_port):
+                await supervisor.start(plan)
+            await supervisor.ready()
         yield Stack(node, supervisor)
 
 
-async def _kafka(settings: Settings, stack: contextlib.AsyncExitStack, say: Say) -> Settings:
+async def _kafka(settings: Settings, stack: contextlib.AsyncExitStack, voice: Voice) -> Settings:
     """The settings with a Kafka that runs."""
     if not settings.kafka.embedded:
         return settings
-    say(
-        "启动内置 Kafka（首次会取 54 MB jar 并核对哈希）",
-        "starting the embedded Kafka (the first time its 54 MB of jars are fetched and checked)",
-    )
     kafka = EmbeddedKafka(settings.data_dir / "kafka", toolchain(), port=settings.kafka.port)
-    await asyncio.to_thread(kafka.start)
+    with voice.busy(
+        "启动内置 Kafka（首次取 54 MB jar 并核对哈希）",
+        "starting the embedded Kafka (the first time: 54 MB of jars, hashes checked)",
+    ):
+        await asyncio.to_thread(kafka.start)
     stack.push_async_callback(asyncio.to_thread, kafka.stop)
     given = settings.kafka.model_copy(
         update={"bootstrap_servers": kafka.bootstrap_servers, "replication": 1, "min_isr": 1}

@@ -13,12 +13,13 @@ from typing import Any
 
 import httpx2 as httpx
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 
 from shutong_auditor.audit_tail import AuditTail
 from shutong_cli.board import Board, matrix, scrape
 from shutong_cli.stack import Stack
+from shutong_cli.voice import StoryBars
 from shutong_core.domain.errors import Fatal
 from shutong_core.runtime.cluster import partitions_of
 from shutong_core.runtime.consumers import stop_consumer
@@ -48,6 +49,12 @@ class StoryFiles:
     plan: Plan
     ledger: Ledger
     keys: Mapping[str, str]
+
+    @property
+    def published(self) -> int:
+        """Records published so far, over all runs."""
+        files = sum(each.accepted + each.refused for each in self.ledger.files.values())
+        return files + sum(case.records for case in self.plan.bad if case.name in self.ledger.bad)
 
 
 def prepare_story(directory: Path, stack: Stack) -> StoryFiles:
@@ -151,10 +158,11 @@ async def decided(tail: AuditTail, records: int, timeout_s: float) -> None:
 class Screen:
     """The live table with the story's last lines under it."""
 
-    def __init__(self, stack: Stack, tail: AuditTail, console: Console) -> None:
+    def __init__(self, stack: Stack, tail: AuditTail, console: Console, bars: StoryBars) -> None:
         self._stack = stack
         self._tail = tail
         self._console = console
+        self._bars = bars
         self._lines: deque[str] = deque(maxlen=LINES_SHOWN)
 
     def say(self, zh: str, en: str) -> None:
@@ -172,12 +180,11 @@ class Screen:
                     version = self._tail.version
                     if version is not None:
                         board = board if board and board.version is version else Board(version)
-                        live.update(
-                            board.render(
-                                self._tail.tally, figures, list(self._lines), self._stack.addresses
-                            ),
-                            refresh=True,
+                        self._bars.follow(self._tail)
+                        picture = board.render(
+                            self._tail.tally, figures, list(self._lines), self._stack.addresses
                         )
+                        live.update(Group(picture, self._bars.progress), refresh=True)
                     await asyncio.sleep(REFRESH_S)
 
     def show_matrix(self) -> None:

@@ -5,46 +5,49 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import structlog
 from rich.console import Console
 
 from shutong_cli.stack import Stack, running
 from shutong_cli.storyrun import Screen, audit_tail, play, prepare_story
+from shutong_cli.voice import StoryBars, Voice
 from shutong_core.runtime.lifecycle import Stop
 from shutong_core.runtime.resources import locate
 from shutong_core.runtime.settings import Settings
 from shutong_story.play import SLOW, Narrator, Published
+from shutong_story.progress import Progress as StoryEvent
 
 STORY_LIST = "deploy/samples/story/list.yaml"
 #: Services drain one after the other, then Kafka stops.
 DRAIN_S = 90.0
-_log = structlog.stdlib.get_logger(__name__)
 
 
 async def up(settings: Settings, list_file: Path | None, *, story: bool, stop: Stop) -> None:
     """Run until `stop`; what is under way is finished."""
-    console = Console()
-
-    def say(zh: str, en: str) -> None:
-        console.print(f"{zh} · [dim]{en}[/dim]", highlight=False)
-
+    voice = Voice(Console())
     chosen = locate(STORY_LIST) if story and list_file is None else list_file
-    async with running(settings, chosen, say) as stack:
+    async with running(settings, chosen, voice) as stack:
         if story:
-            await _story(stack, settings, console, stop)
+            await _story(stack, settings, voice, stop)
         else:
             for address in stack.addresses:
-                console.print(address, highlight=False)
+                voice.console.print(address, highlight=False)
             while not await stop.wait(1.0):
                 stack.supervisor.check_all()
-        say("停止中，请稍候", "stopping, please wait")
+        voice.say("停止中，请稍候", "stopping, please wait")
 
 
-async def _story(stack: Stack, settings: Settings, console: Console, stop: Stop) -> None:
+async def _story(stack: Stack, settings: Settings, voice: Voice, stop: Stop) -> None:
     async with audit_tail(stack) as tail:
-        story = await asyncio.to_thread(prepare_story, settings.data_dir / "story", stack)
-        screen = Screen(stack, tail, console)
+        with voice.busy("准备示例数据", "preparing the input files"):
+            story = await asyncio.to_thread(prepare_story, settings.data_dir / "story", stack)
+        bars = StoryBars(story.plan, voice.console)
+        bars.start_at(story.published)
+        screen = Screen(stack, tail, voice.console, bars)
         narrator = Narrator(story.plan, screen.say)
+
+        def tell(event: StoryEvent) -> None:
+            narrator.tell(event)
+            bars.tell(event)
 
         async def published(_: Published) -> None:
             screen.say(
@@ -55,7 +58,7 @@ async def _story(stack: Stack, settings: Settings, console: Console, stop: Stop)
 
         tasks = [
             asyncio.create_task(screen.show()),
-            asyncio.create_task(play(stack, story, SLOW, narrator.tell, published)),
+            asyncio.create_task(play(stack, story, SLOW, tell, published)),
         ]
         stopping = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait({*tasks, stopping}, return_when=asyncio.FIRST_COMPLETED)
