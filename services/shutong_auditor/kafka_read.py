@@ -10,7 +10,11 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    KafkaError,
+)
 
 from shutong_auditor.lane_checks import LaneRows
 from shutong_core.audit.follow import Position
@@ -33,6 +37,8 @@ _FETCH_WAIT_MS = 10
 _POLL_RECORDS_MAX = 2000
 #: Nothing read for so long before the end known to be there: give up.
 STALL_S_MAX = 30.0
+COORDINATOR_S_MAX = 15.0
+_COORDINATOR_POLL_S = 0.25
 #: Rows of one lane in the compacted topic: one a dataset and a grant.
 _LANE_ROWS_MAX = 200_000
 
@@ -132,13 +138,30 @@ class KafkaReading:
         return LaneRows(head, positions, grants, await self._committed(topics, lane))
 
     async def _committed(self, topics: Topics, lane: int) -> dict[str, int]:
-        found = await self._admin.list_consumer_group_offsets(self._group)
+        found = await self._group_offsets()
         committed = {}
         for tp, place in found.items():
             dataset = topics.dataset_of(tp.topic)
             if dataset is not None and tp.partition == lane and place.offset >= 0:
                 committed[dataset] = place.offset
         return committed
+
+    async def _group_offsets(self) -> Mapping[Any, Any]:
+        """Committed offsets of the group; waits for its coordinator.
+
+        Kafka makes its own offsets topic when the first group asks for its coordinator, and has
+        none to name until then.
+        """
+        for _ in range(int(COORDINATOR_S_MAX / _COORDINATOR_POLL_S)):
+            try:
+                found: Mapping[Any, Any] = await self._admin.list_consumer_group_offsets(
+                    self._group
+                )
+            except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError):
+                await asyncio.sleep(_COORDINATOR_POLL_S)
+            else:
+                return found
+        raise Retryable(f"group {self._group} has no coordinator yet")
 
 
 @asynccontextmanager
