@@ -42,7 +42,7 @@ async def pull_all(
 ) -> Mapping[str, int]:
     """Pull for every reader of `plan` until `stop`; records by `reader_id`, over all runs.
 
-    After `stop` each reader goes on until one page is empty, so that nothing that lies ready is
+    After `stop` each reader goes on to the end of its grant, so that nothing that lies ready is
     left. Raises KeyError for a system without key and, in an ExceptionGroup, Retryable when the
     bus stays away for PATIENCE_S, Rejected when an answer cannot be understood.
     """
@@ -89,7 +89,9 @@ class _Puller:
             answer = await self._page(reader, 0 if stopping else wait_ms)
             if answer.ok:
                 refused = ""
-                if not await self._take(reader, answer) and stopping:
+                taken = await self._take(reader, answer)
+                # An empty page may only mean that the bus had not read that far yet.
+                if stopping and not taken and answer.body.get("at_end") is True:
                     return
                 continue
             if answer.reason != refused or not refused:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaError
 
 from shutong_core.domain.errors import Retryable
 from shutong_core.wire.batches import RecordBatch
@@ -43,6 +44,9 @@ class _Generation:
             request_timeout_ms=max(1000, int(ack_s * 1000)),
         )
         self.dead = asyncio.Event()
+        # aiokafka counts the same waiting time again each time a waiter for a partition wakes up
+        # in vain, and so gives up long before its time: only one waits for it at once.
+        self._turns: defaultdict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def start(self) -> None:
         await self._producer.start()
@@ -61,26 +65,19 @@ class _Generation:
                 # The caller bounds batches; a batch cut short would lose a record silently.
                 raise Unacknowledged(f"a record batch for {batch.topic} is larger than allowed")
         builder.close()
-        future: asyncio.Future[Any] = await self._producer.send_batch(
-            builder, batch.topic, partition=batch.partition
-        )
+        async with self._turns[batch.topic, batch.partition]:
+            future: asyncio.Future[Any] = await self._producer.send_batch(
+                builder, batch.topic, partition=batch.partition
+            )
         return future
 
     async def abandon(self) -> None:
-        """Close without waiting for what is queued; every waiter learns of it at once."""
+        """Close without waiting for what is queued; who waits for `dead` learns of it at once."""
         self.dead.set()
         task = self._producer._sender.sender_task
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        accumulator = self._producer._message_accumulator
-        left = [*accumulator._pending_batches]
-        left += [each for queue in accumulator._batches.values() for each in queue]
-        accumulator.fail_all(KafkaConnectionError())
-        for each in left:
-            for future in (each.future, each._drain_waiter):
-                if future.done() and not future.cancelled():
-                    future.exception()  # whoever waited was told already; else asyncio complains
         await self._producer.client.close()
         self._producer._closed = True
 
@@ -148,9 +145,7 @@ class AckedWriter:
         await self._know(generation, {batch.topic for batch in batches})
         try:
             async with asyncio.timeout(self._ack_s):
-                futures = [await generation.send(batch) for batch in batches]
-                on_sent()
-                offsets = [(await _either(future, generation)).offset for future in futures]
+                offsets = await _unless_dead(_send_all(generation, batches, on_sent), generation)
         except Unacknowledged as error:
             self._doubt(generation, str(error))
             raise
@@ -221,14 +216,24 @@ class AckedWriter:
                 await generation.abandon()
 
 
-async def _either(future: asyncio.Future[Any], generation: _Generation) -> Any:
-    """The future's result, unless the producer is given up before."""
-    if not future.done():
-        dead = asyncio.ensure_future(generation.dead.wait())
-        try:
-            await asyncio.wait({future, dead}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            dead.cancel()
-    if not future.done():
-        raise Unacknowledged("the producer was replaced while this was under way")
-    return future.result()
+async def _send_all(
+    generation: _Generation, batches: Sequence[RecordBatch], on_sent: Callable[[], None]
+) -> list[int]:
+    futures = [await generation.send(batch) for batch in batches]
+    on_sent()
+    return [(await future).offset for future in futures]
+
+
+async def _unless_dead(work: Coroutine[Any, Any, list[int]], generation: _Generation) -> list[int]:
+    """What `work` gives, unless the producer is given up before."""
+    doing = asyncio.ensure_future(work)
+    dead = asyncio.ensure_future(generation.dead.wait())
+    try:
+        await asyncio.wait({doing, dead}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise Unacknowledged("the producer was replaced while this was under way")
+        return doing.result()
+    finally:
+        for task in (doing, dead):
+            task.cancel()
+        await asyncio.gather(doing, dead, return_exceptions=True)
