@@ -82,7 +82,9 @@ async def test_readers_are_compared_with_what_is_due_to_each(plan: Plan, ledger:
         start = int(request.url.params.get("cursor", "0"))
         end = min(start + int(request.url.params["limit"]), waiting[name])
         records = [{"key": "", "operation": "put", "data": {}}] * (end - start)
-        return httpx2.Response(200, json={"records": records, "next_cursor": str(end)})
+        return httpx2.Response(
+            200, json={"records": records, "next_cursor": str(end), "at_end": not records}
+        )
 
     stop = asyncio.Event()
     stop.set()

@@ -101,7 +101,11 @@ class FakeBus:
         start = int(request.url.params.get("cursor", "0"))
         ids = self.taken[start : start + int(request.url.params["limit"])]
         data = [{"key": i, "operation": "put", "data": {"id_number": RESIDENT}} for i in ids]
-        body: dict[str, Any] = {"records": data, "next_cursor": str(start + len(ids))}
+        body: dict[str, Any] = {
+            "records": data,
+            "next_cursor": str(start + len(ids)),
+            "at_end": not ids,
+        }
         return httpx2.Response(200, json=body)
 
 
