@@ -43,21 +43,20 @@ class Answer:
         return reason_in(self.body)
 
 
-def reason_in(value: Any) -> str:
-    """The first reason name in a refusal, however deep the interface puts it.
+def reason_in(body: Any) -> str:
+    """The reason name of a refusal: of a whole answer, of one result, of its first fault.
 
-    A reason is an upper-case name, alone or as `reason`, `code` or `name` of an object.
+    A whole answer and a fault name it as `reason`, a result under `problem`; "" if none does.
     """
-    if isinstance(value, str):
-        return value if value.isupper() and value.replace("_", "A").isalpha() else ""
-    if isinstance(value, list):
-        return next((found for each in value if (found := reason_in(each))), "")
-    if isinstance(value, dict):
-        for name in ("reason", "problem", "errors"):
-            found = reason_in(value.get(name))
-            if found:
-                return found
-    return ""
+    if not isinstance(body, dict):
+        return ""
+    reason = body.get("reason")
+    if isinstance(reason, str) and reason:
+        return reason
+    faults = body.get("errors")
+    return reason_in(
+        body.get("problem") or (faults[0] if isinstance(faults, list) and faults else None)
+    )
 
 
 async def call(

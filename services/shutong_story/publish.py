@@ -218,9 +218,7 @@ def _outcome(answer: Answer, records: int) -> tuple[int, Counter[str]]:
 
 
 def _accepted(result: Any) -> bool:
-    return isinstance(result, dict) and (
-        result.get("accepted") is True or result.get("outcome", result.get("status")) == "accepted"
-    )
+    return isinstance(result, dict) and "problem" not in result and "offset" in result
 
 
 def _refusal(result: Any) -> str:

@@ -51,8 +51,8 @@ def door(plan: Plan) -> httpx2.MockTransport:
         results = []
         for line in request.content.splitlines():
             reason = refusals.get(line)
-            refused = {"status": "refused", "reasons": [reason]}
-            results.append(refused if reason else {"status": "accepted"})
+            refused = {"problem": {"reason": reason}}
+            results.append(refused if reason else {"partition": 0, "offset": 1})
         return httpx2.Response(200, json={"results": results})
 
     return httpx2.MockTransport(answer)

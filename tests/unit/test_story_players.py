@@ -85,13 +85,13 @@ class FakeBus:
         assert request.url.params["mode"] == "per-record"
         self.requests += 1
         if request.headers["content-type"] == "application/avro":
-            return httpx2.Response(400, json={"error": {"reason": "BAD_FRAMING"}})
+            return httpx2.Response(400, json={"reason": "BAD_FRAMING"})
         ids = [json.loads(line)["id"] for line in request.content.splitlines()]
         if self.requests == self.lose_answer_of:
             self.lose_answer_of = 0
             raise StoppedError
         self.taken += ids
-        results = [{"id": each, "status": "accepted"} for each in ids]
+        results = [{"id": each, "partition": 0, "offset": 1} for each in ids]
         return httpx2.Response(200, json={"results": results, "receipt": {}})
 
     def _pull(self, request: httpx2.Request) -> httpx2.Response:
@@ -214,8 +214,8 @@ async def test_effects_of_a_certificate_of_death_are_told_as_to_be_checked(plan:
     ("body", "reason"),
     [
         ({"reason": "BAD_VALUE"}, "BAD_VALUE"),
-        ({"error": {"code": "TOO_LARGE"}}, "TOO_LARGE"),
-        ({"reasons": [{"reason": "UNKNOWN_ITEM", "path": "x"}]}, "UNKNOWN_ITEM"),
+        ({"problem": {"reason": "TOO_LARGE", "path": ""}}, "TOO_LARGE"),
+        ({"errors": [{"reason": "UNKNOWN_ITEM", "path": "x"}]}, "UNKNOWN_ITEM"),
         ({"detail": "not a reason"}, ""),
         ({}, ""),
     ],
