@@ -35,9 +35,9 @@ COMMANDS = {
     "publish": Entry("shutong_cli.publish_command", "按 CSV 文件发布记录 Publish a CSV file."),
     "audit": Entry("shutong_cli.audit_commands", "审计校验 Verify the audit."),
     "kafka": Entry("shutong_cli.kafka_commands", "内置 Kafka The embedded Kafka."),
-    "producer": Entry("shutong_cli.service_commands", "生产者服务 Producer service.", "producer"),
-    "broker": Entry("shutong_cli.service_commands", "代理服务 Broker service.", "broker"),
-    "consumer": Entry("shutong_cli.service_commands", "消费者服务 Consumer service.", "consumer"),
+    "producer": Entry("shutong_cli.service_commands", "接入服务 Producer service.", "producer"),
+    "broker": Entry("shutong_cli.service_commands", "裁决服务 Broker service.", "broker"),
+    "consumer": Entry("shutong_cli.service_commands", "取用服务 Consumer service.", "consumer"),
     "control": Entry("shutong_cli.service_commands", "控制服务 Control service.", "control"),
 }
 
