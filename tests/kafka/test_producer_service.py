@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import hashlib
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from shutong_core.domain.reasons import Reason
 from shutong_core.runtime.kafka_server import EmbeddedKafka
 from shutong_core.runtime.node import Node
 from shutong_core.wire.quarantine import QuarantineHeaders, Source, quarantine_headers
+from shutong_producer.csvfile import publish_file
 from shutong_producer.service import SERVICE, running
 from unit.intake_world import DATASET, PUBLISHER, Keys, Lists, avro, data, world
 
@@ -347,3 +349,19 @@ async def test_no_value_of_a_record_is_in_metrics(service: Service) -> None:
     assert "canary" not in shown
     assert "金丝雀" not in shown
     assert 'outcome="accepted"} 20.0' in shown
+
+
+async def test_a_csv_file_is_published_and_its_wrong_rows_reported(
+    service: Service, tmp_path: Path
+) -> None:
+    names = [name for name, value in data().items() if value is not None]
+    rows = [data(decision_no=f"MZ-{n}", members=9 if n == 3 else 3) for n in range(700)]
+    cells = [",".join(str(row[name]) for name in names).replace("True", "true") for row in rows]
+    path = tmp_path / "decisions.csv"
+    path.write_text("\n".join([",".join(names), *cells]) + "\n", encoding="utf-8")
+    done = await publish_file(path, DATASET, service.parts.http.url, "key-1")
+    assert (done.accepted, done.refused) == (699, 1)
+    assert done.report is not None
+    fault = json.loads(done.report.read_text())
+    assert (fault["line"], fault["path"], fault["reason"]) == (5, "members", "ITEMS_DISAGREE")
+    assert len({dict(each.headers)["ce_id"] for each in await service.inbound()}) == 699

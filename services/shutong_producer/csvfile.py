@@ -1,0 +1,318 @@
+"""Publishes a CSV or NDJSON file over HTTP: the client side of `shutong publish FILE`.
+
+Goes on where it stopped, after a crash too: event ids are stable, so what was sent without an
+answer is sent again and taken once. Order is kept: one request at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from shutong_core.domain.errors import Rejected, Retryable
+from shutong_core.domain.reasons import Reason
+from shutong_core.domain.schemaview import FieldType
+from shutong_core.wire.csvrows import CsvRejected
+from shutong_producer.failpoint import Failpoint, no_failpoint
+from shutong_producer.fileprogress import Position, Report, read_position, write_position
+from shutong_producer.filerows import FileRow, Reading, file_digest, file_rows, kind_of_file
+
+BATCH_RECORDS = 500
+#: A request stays far below the service's limit and is quick to repeat.
+BATCH_BYTES_MAX = 1024 * 1024
+PATIENCE_S = 120.0
+_PASSING = frozenset({408, 429, 500, 502, 503, 504})
+_WAIT_FIRST_S, _WAIT_MAX_S = 0.2, 10.0
+_ANSWER_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """After each answer: lines settled, records taken and refused, bytes read of the file."""
+
+    line: int
+    accepted: int
+    refused: int
+    read_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What came of the whole file; `report` lists the refused rows, None if there are none."""
+
+    accepted: int
+    refused: int
+    report: Path | None
+
+
+async def publish_file(
+    path: Path,
+    dataset: str,
+    url: str,
+    key: str,
+    *,
+    id_column: str | None = None,
+    operation: str | None = None,
+    state: Path | None = None,
+    report: Path | None = None,
+    batch_records: int = BATCH_RECORDS,
+    patience_s: float = PATIENCE_S,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    failpoint: Failpoint = no_failpoint,
+    client: httpx2.AsyncClient | None = None,
+) -> Published:
+    """Publish every row of `path` to `dataset` at the producer service `url` with API key `key`.
+
+    `state` (default `<file>.position`) keeps the position, `report` (default
+    `<file>.refused.ndjson`) the refused rows. `operation` is for rows that have none. Raises
+    Rejected if the file, the key or the dataset is wrong, Retryable if the bus stays away for
+    `patience_s` seconds: call again to go on.
+    """
+    kind = kind_of_file(path)
+    digest = await asyncio.to_thread(file_digest, path)
+    state = state or path.with_name(f"{path.name}.position")
+    report = report or path.with_name(f"{path.name}.refused.ndjson")
+    position = read_position(state, digest, dataset)
+    async with _http(client) as http:
+        bus = _Bus(http, url.rstrip("/"), key, dataset, patience_s)
+        fields = await bus.fields()
+        if id_column is not None and kind == "csv" and id_column not in fields:
+            raise Rejected(
+                f"没有信息项 {id_column}，不能作为编号列。"
+                f" There is no item {id_column} to take ids from."
+            )
+        reading = Reading(path, kind, digest, fields, id_column, operation)
+        run = _Run(bus, state, Report(report, position.report_bytes), position, on_progress)
+        await run.publish(reading, batch_records, failpoint)
+    done = run.position
+    return Published(done.accepted, done.refused, report if done.refused else None)
+
+
+@asynccontextmanager
+async def _http(given: httpx2.AsyncClient | None) -> AsyncIterator[httpx2.AsyncClient]:
+    if given is not None:
+        yield given
+        return
+    async with httpx2.AsyncClient(timeout=_ANSWER_S) as made:
+        yield made
+
+
+class _Run:
+    """One pass over the file from a position."""
+
+    def __init__(
+        self,
+        bus: _Bus,
+        state: Path,
+        report: Report,
+        position: Position,
+        on_progress: Callable[[Progress], None],
+    ) -> None:
+        self._bus = bus
+        self._state = state
+        self._report = report
+        self._tell = on_progress
+        self._total_bytes = 0
+        self.position = replace(position, report_bytes=report.length)
+
+    async def publish(self, reading: Reading, batch_records: int, failpoint: Failpoint) -> None:
+        """Send what is left, batch by batch."""
+        self._total_bytes = reading.path.stat().st_size
+        batch = _Batch()
+        begun = False
+        try:
+            for row in file_rows(reading):
+                if row.line <= self.position.line:
+                    continue
+                batch.add(row)
+                if len(batch.rows) >= batch_records or batch.size >= BATCH_BYTES_MAX:
+                    if begun:
+                        failpoint("between-batches")
+                    await self._settle(batch, failpoint)
+                    batch, begun = _Batch(), True
+        except CsvRejected as error:
+            await self._settle(batch, failpoint)
+            self._report.add([_fault(error.line, None, Reason.BAD_REQUEST, error.zh, error.en)])
+            raise
+        await self._settle(batch, failpoint)
+
+    async def _settle(self, batch: _Batch, failpoint: Failpoint) -> None:
+        """Send a batch, report its refusals, then keep the position: in this order."""
+        if not batch.rows:
+            return
+        results = await self._bus.post(batch.body(), len(batch.sent)) if batch.sent else []
+        failpoint("after-ack")
+        faults = [
+            _fault(row.line, None, Reason.BAD_REQUEST, row.zh, row.en) for row in batch.unreadable
+        ]
+        for row, result in zip(batch.sent, results, strict=True):
+            faults += _faults(row.line, result)
+        faults.sort(key=lambda each: int(each["line"]))
+        self._report.add(faults)
+        accepted = sum(each.get("outcome") == "accepted" for each in results)
+        last = batch.rows[-1]
+        self.position = replace(
+            self.position,
+            line=last.line,
+            accepted=self.position.accepted + accepted,
+            refused=self.position.refused + len(batch.rows) - accepted,
+            report_bytes=self._report.length,
+        )
+        write_position(self._state, self.position)
+        done = self.position
+        self._tell(
+            Progress(done.line, done.accepted, done.refused, last.read_bytes, self._total_bytes)
+        )
+
+
+class _Batch:
+    """Rows that are settled together; those that cannot be read are not sent."""
+
+    def __init__(self) -> None:
+        self.rows: list[FileRow] = []
+        self.sent: list[FileRow] = []
+        self.unreadable: list[FileRow] = []
+        self.size = 0
+        self._lines: list[bytes] = []
+
+    def add(self, row: FileRow) -> None:
+        """Put a row in."""
+        self.rows.append(row)
+        if row.entry is None:
+            self.unreadable.append(row)
+            return
+        line = json.dumps(row.entry, ensure_ascii=False, separators=(",", ":")).encode(
+            "utf-8", "surrogatepass"
+        )
+        self.sent.append(row)
+        self._lines.append(line + b"\n")
+        self.size += len(line) + 1
+
+    def body(self) -> bytes:
+        """The NDJSON of the rows to send."""
+        return b"".join(self._lines)
+
+
+class _Bus:
+    """The producer service, for one dataset; passing faults are tried again."""
+
+    def __init__(
+        self, http: httpx2.AsyncClient, url: str, key: str, dataset: str, patience_s: float
+    ) -> None:
+        self._http = http
+        self._url = url
+        self._headers = {"Authorization": f"Bearer {key}"}
+        self._dataset = dataset
+        self._patience_s = patience_s
+
+    async def fields(self) -> dict[str, FieldType]:
+        """The dataset's items. Raises Rejected if this key may not publish it."""
+        answer = await self._call("GET", "/v1/datasets")
+        for found in answer.get("datasets", ()):
+            if found.get("id") == self._dataset:
+                return {
+                    each["name"]: FieldType(
+                        name=each["name"],
+                        avro=each["avro"],
+                        logical=each["logical"],
+                        nullable=each["nullable"],
+                        symbols=tuple(each["symbols"]),
+                    )
+                    for each in found["items"]
+                }
+        raise Rejected(
+            f"{self._dataset}: {Reason.NOT_YOUR_DATASET.zh} {Reason.NOT_YOUR_DATASET.en}"
+        )
+
+    async def post(self, body: bytes, records: int) -> list[dict[str, Any]]:
+        """Each record's result, in order."""
+        answer = await self._call(
+            "POST",
+            f"/v1/datasets/{self._dataset}/records",
+            params={"mode": "per-record"},
+            content=body,
+            headers={"Content-Type": "application/x-ndjson"},
+        )
+        results = answer.get("results")
+        if not isinstance(results, list) or len(results) != records:
+            raise Rejected("the answer does not tell each record's result")
+        return results
+
+    async def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+        headers = {**self._headers, **arguments.pop("headers", {})}
+        loop = asyncio.get_running_loop()
+        deadline, wait_s = loop.time() + self._patience_s, _WAIT_FIRST_S
+        while True:
+            asked_s = 0.0
+            try:
+                answer = await self._http.request(
+                    method, self._url + path, headers=headers, **arguments
+                )
+            except httpx2.TransportError as error:
+                fault = type(error).__name__
+            else:
+                if answer.status_code not in _PASSING:
+                    return _document(answer)
+                fault, asked_s = f"HTTP {answer.status_code}", _retry_after(answer)
+            wait_s = max(wait_s, asked_s)
+            if loop.time() + wait_s > deadline:
+                raise Retryable(
+                    f"{self._url}：{fault}，{self._patience_s:.0f} 秒内未成功，再次运行即可续传。"
+                    f" {self._url}: {fault}, no success within {self._patience_s:.0f} s:"
+                    " run again to go on."
+                )
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, _WAIT_MAX_S)
+
+
+def _retry_after(answer: httpx2.Response) -> float:
+    told = answer.headers.get("retry-after", "")
+    return min(float(told), _WAIT_MAX_S) if told.isdecimal() and len(told) < 6 else 0.0
+
+
+def _document(answer: httpx2.Response) -> dict[str, Any]:
+    """The JSON object of an answer. Raises Rejected for a refusal or anything else."""
+    try:
+        found = answer.json()
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise Rejected(f"HTTP {answer.status_code}: the answer is not understood")
+    if not answer.is_success:
+        told = " ".join(str(found.get(name, "")) for name in ("reason", "zh", "en"))
+        raise Rejected(f"HTTP {answer.status_code} {told}".strip())
+    return found
+
+
+def _faults(line: int, result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The report's rows for one refused record."""
+    if result.get("outcome") == "accepted":
+        return []
+    told = result.get("problems") or [result.get("problem") or {}]
+    return [
+        {
+            "line": line,
+            "id": result.get("id"),
+            **{name: each.get(name, "") for name in ("reason", "path", "zh", "en")},
+        }
+        for each in told
+    ]
+
+
+def _fault(line: int, event_id: str | None, reason: Reason, zh: str, en: str) -> dict[str, Any]:
+    return {
+        "line": line,
+        "id": event_id,
+        "reason": reason.name,
+        "path": "",
+        "zh": zh,
+        "en": en,
+    }

@@ -1,0 +1,132 @@
+"""The rows of a file to publish, CSV or NDJSON: entries with line numbers, or what is wrong.
+
+The same file gives the same event ids every time: the file's digest and the line number, unless a
+column is named that holds them. So a file sent twice is taken once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from shutong_core.domain.errors import Rejected
+from shutong_core.domain.schemaview import FieldType
+from shutong_core.wire import strictjson
+from shutong_core.wire.csvrows import LINE_BYTES_MAX, csv_rows
+
+Kind = Literal["csv", "ndjson"]
+_KINDS: Mapping[str, Kind] = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
+_MEMBERS = frozenset({"id", "operation", "data"})
+_BLOCK_BYTES = 1024 * 1024
+#: Half of the 32 bytes: enough to tell files apart, and ids stay readable.
+_DIGEST_CHARS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """One row: `entry` as the producer service takes it, or `zh` and `en` why there is none.
+
+    `line` (from 1) is where it starts; `read_bytes` how far the file was read by then.
+    """
+
+    line: int
+    read_bytes: int
+    entry: Mapping[str, Any] | None = None
+    zh: str = ""
+    en: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How to read a file: kind, digest, the items of its dataset, where ids and operation are."""
+
+    path: Path
+    kind: Kind
+    digest: str
+    fields: Mapping[str, FieldType]
+    id_column: str | None = None
+    operation: str | None = None
+
+
+def kind_of_file(path: Path) -> Kind:
+    """The kind by the name's end. Raises Rejected."""
+    kind = _KINDS.get(path.suffix.lower())
+    if kind is None:
+        raise Rejected(
+            f"{path.name}：文件名应以 .csv、.ndjson 或 .jsonl 结尾。"
+            f" {path.name}: the name must end in .csv, .ndjson or .jsonl."
+        )
+    return kind
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of the file in hexadecimal. Raises Rejected if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise Rejected(
+            f"{path}：无法读取（{error.strerror}）。 {path}: cannot be read ({error.strerror})."
+        ) from error
+
+
+def file_rows(reading: Reading) -> Iterator[FileRow]:
+    """The rows from the start. Raises CsvRejected, a Rejected, where CSV cannot be read on."""
+    with reading.path.open("rb", buffering=_BLOCK_BYTES) as file:
+        yield from _csv(file, reading) if reading.kind == "csv" else _ndjson(file, reading)
+
+
+def _csv(file: IO[bytes], reading: Reading) -> Iterator[FileRow]:
+    lines = iter(partial(file.readline, LINE_BYTES_MAX + 1), b"")
+    for row in csv_rows(lines, reading.fields):
+        if row.problem is not None:
+            yield FileRow(row.line, file.tell(), zh=row.problem.zh, en=row.problem.en)
+        else:
+            yield _row(reading, row.line, file.tell(), {"data": dict(row.values)})
+
+
+def _ndjson(file: IO[bytes], reading: Reading) -> Iterator[FileRow]:
+    number = 0
+    while raw := file.readline(LINE_BYTES_MAX + 1):
+        number += 1
+        if len(raw) > LINE_BYTES_MAX and not raw.endswith(b"\n"):
+            while raw and not raw.endswith(b"\n"):
+                raw = file.readline(LINE_BYTES_MAX + 1)
+            size = f"{LINE_BYTES_MAX // 1024} KiB"
+            yield FileRow(number, file.tell(), None, f"超过 {size}", f"longer than {size}")
+        elif raw.strip():
+            yield _json_row(reading, number, file.tell(), raw)
+
+
+def _json_row(reading: Reading, line: int, at: int, raw: bytes) -> FileRow:
+    try:
+        value = strictjson.loads(raw)
+    except ValueError as error:
+        return FileRow(line, at, None, f"不是合格的 JSON：{error}", f"not proper JSON: {error}")
+    if not isinstance(value, dict):
+        return FileRow(line, at, None, "不是 JSON 对象", "not a JSON object")
+    # A line is an event with `data`, or the bare items.
+    whole = "data" in value and value.keys() <= _MEMBERS
+    return _row(reading, line, at, value if whole else {"data": value})
+
+
+def _row(reading: Reading, line: int, at: int, entry: dict[str, Any]) -> FileRow:
+    if entry.get("id") is None:
+        column = reading.id_column
+        if column is None:
+            entry["id"] = f"{reading.digest[:_DIGEST_CHARS]}-{line}"
+        else:
+            data = entry["data"]
+            value = data.get(column) if isinstance(data, dict) else None
+            if value is None or isinstance(value, dict | list):
+                return FileRow(
+                    line, at, None, f"编号列 {column} 为空", f"the id column {column} is empty"
+                )
+            entry["id"] = str(value)
+    if reading.operation is not None and entry.get("operation") is None:
+        entry["operation"] = reading.operation
+    return FileRow(line, at, entry)

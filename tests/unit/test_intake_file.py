@@ -1,0 +1,218 @@
+"""Publishing a file: stable ids, nothing sent twice in vain, every refusal on its line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from shutong_core.domain.errors import Rejected, Retryable
+from shutong_core.wire.csvrows import CsvRejected
+from shutong_producer.csvfile import Progress, Published, publish_file
+from shutong_producer.datashape import field_list
+from shutong_producer.fileprogress import read_position
+from unit.intake_world import data
+from unit.policy_world import schema
+
+URL = "http://bus"
+COLUMNS = [name for name, value in data().items() if value is not None]
+
+
+class CrashError(Exception):
+    """The process dies."""
+
+
+class FakeBus:
+    """Answers as the producer service does; refuses what has `name` = bad."""
+
+    def __init__(self) -> None:
+        self.taken: list[str] = []
+        self.requests = 0
+        self.before: Callable[[int], httpx2.Response | None] = lambda _: None
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        if request.headers.get("authorization") != "Bearer key-1":
+            return httpx2.Response(401, json={"reason": "UNAUTHENTICATED", "zh": "无", "en": "no"})
+        if request.method == "GET":
+            found = [{"id": "d", "items": field_list(schema())}]
+            return httpx2.Response(200, json={"datasets": found})
+        self.requests += 1
+        if (answer := self.before(self.requests)) is not None:
+            return answer
+        results = []
+        for index, line in enumerate(request.content.splitlines()):
+            entry = json.loads(line)
+            if entry["data"].get("name") == "bad":
+                problem = {"reason": "BAD_VALUE", "path": "name", "zh": "错", "en": "wrong"}
+                results.append(
+                    {"index": index, "id": entry["id"], "outcome": "refused", "problem": problem}
+                )
+            else:
+                self.taken.append(entry["id"])
+                results.append({"index": index, "id": entry["id"], "outcome": "accepted"})
+        return httpx2.Response(200, json={"results": results})
+
+
+@pytest.fixture
+def bus() -> FakeBus:
+    return FakeBus()
+
+
+def csv_file(tmp_path: Path, rows: int = 10, bad: tuple[int, ...] = ()) -> Path:
+    lines = [",".join(COLUMNS)]
+    for number in range(rows):
+        values = data(decision_no=f"MZ-{number}", name="bad" if number in bad else "示例")
+        lines.append(",".join(str(values[name]) for name in COLUMNS))
+    path = tmp_path / "records.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8-sig")
+    return path
+
+
+async def publish(path: Path, bus: FakeBus, **more: Any) -> Published:
+    more.setdefault("patience_s", 2.0)
+    key = more.pop("key", "key-1")
+    dataset = more.pop("dataset", "d")
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(bus)) as client:
+        return await publish_file(path, dataset, URL, key, client=client, **more)
+
+
+def report(path: Path) -> list[dict[str, Any]]:
+    found = path.with_name(path.name + ".refused.ndjson")
+    return [json.loads(line) for line in found.read_text().splitlines()] if found.exists() else []
+
+
+async def test_every_row_is_sent_once_with_an_id_of_its_own(tmp_path: Path, bus: FakeBus) -> None:
+    path = csv_file(tmp_path)
+    seen: list[Progress] = []
+    done = await publish(path, bus, batch_records=4, on_progress=seen.append)
+    assert (done.accepted, done.refused, done.report) == (10, 0, None)
+    assert len(set(bus.taken)) == 10
+    assert bus.taken[0].endswith("-2")  # the header is line 1
+    assert [each.accepted for each in seen] == [4, 8, 10]
+    assert seen[-1].read_bytes == seen[-1].total_bytes
+
+
+async def test_a_second_run_sends_nothing(tmp_path: Path, bus: FakeBus) -> None:
+    path = csv_file(tmp_path)
+    first = await publish(path, bus)
+    assert await publish(path, bus) == first
+    assert bus.requests == 1
+
+
+async def test_the_same_content_elsewhere_has_the_same_ids(tmp_path: Path, bus: FakeBus) -> None:
+    (tmp_path / "other").mkdir()
+    await publish(csv_file(tmp_path), bus)
+    await publish(csv_file(tmp_path / "other"), bus)
+    assert bus.taken[:10] == bus.taken[10:]
+
+
+async def test_refused_rows_are_reported_by_line_without_values(
+    tmp_path: Path, bus: FakeBus
+) -> None:
+    path = csv_file(tmp_path, bad=(0, 7))
+    done = await publish(path, bus, batch_records=3)
+    assert (done.accepted, done.refused) == (8, 2)
+    assert [(each["line"], each["reason"], each["path"]) for each in report(path)] == [
+        (2, "BAD_VALUE", "name"),
+        (9, "BAD_VALUE", "name"),
+    ]
+
+
+@pytest.mark.parametrize("step", ["after-ack", "between-batches"])
+async def test_after_a_crash_it_goes_on_and_reports_nothing_twice(
+    tmp_path: Path, bus: FakeBus, step: str
+) -> None:
+    path = csv_file(tmp_path, bad=(1, 4, 8))
+    reached = 0
+
+    def crash(here: str) -> None:
+        nonlocal reached
+        reached += here == step
+        if here == step and reached == 2:
+            raise CrashError
+
+    with pytest.raises(CrashError):
+        await publish(path, bus, batch_records=3, failpoint=crash)
+    done = await publish(path, bus, batch_records=3)
+    assert (done.accepted, done.refused) == (7, 3)
+    assert len(set(bus.taken)) == 7
+    assert [each["line"] for each in report(path)] == [3, 6, 10]
+
+
+async def test_passing_faults_are_tried_again_and_others_are_not(
+    tmp_path: Path, bus: FakeBus
+) -> None:
+    path = csv_file(tmp_path)
+    busy = httpx2.Response(503, headers={"retry-after": "0"}, json={})
+    bus.before = lambda n: busy if n <= 2 else None
+    assert (await publish(path, bus)).accepted == 10
+    assert bus.requests == 3
+    with pytest.raises(Rejected, match="UNAUTHENTICATED"):
+        await publish(csv_file(tmp_path, rows=3), bus, key="wrong")
+    with pytest.raises(Rejected, match="dataset"):
+        await publish(path, bus, dataset="not-mine")
+
+
+async def test_when_the_bus_stays_away_it_says_how_to_go_on(tmp_path: Path, bus: FakeBus) -> None:
+    path = csv_file(tmp_path)
+    bus.before = lambda n: httpx2.Response(503) if n > 1 else None
+    with pytest.raises(Retryable, match="run again"):
+        await publish(path, bus, batch_records=5, patience_s=0.5)
+    bus.before = lambda _: None
+    assert (await publish(path, bus)).accepted == 10
+    assert len(bus.taken) == 10
+
+
+async def test_ids_may_come_from_a_column(tmp_path: Path, bus: FakeBus) -> None:
+    await publish(csv_file(tmp_path, rows=2), bus, id_column="decision_no")
+    assert bus.taken == ["MZ-0", "MZ-1"]
+    with pytest.raises(Rejected, match="no_such"):
+        await publish(csv_file(tmp_path, rows=3), bus, id_column="no_such")
+
+
+async def test_ndjson_lines_are_events_or_bare_items(tmp_path: Path, bus: FakeBus) -> None:
+    path = tmp_path / "records.ndjson"
+    lines: list[Any] = [{"id": "own", "data": data()}, data(), [1]]
+    raw = b"".join(json.dumps(each).encode() + b"\n" for each in lines)
+    path.write_bytes(raw + b'{"a":1,"a":2}\n\n' + b"x" * 2_000_000 + b"\n" + b'{"name":"bad"}')
+    done = await publish(path, bus)
+    assert (done.accepted, done.refused) == (2, 4)
+    assert bus.taken[0] == "own"
+    assert [each["line"] for each in report(path)] == [3, 4, 6, 7]
+
+
+async def test_where_csv_cannot_be_read_on_the_rows_before_are_published(
+    tmp_path: Path, bus: FakeBus
+) -> None:
+    path = csv_file(tmp_path, rows=3)
+    path.write_bytes(path.read_bytes() + b'"never closed\n')
+    for _ in range(2):
+        with pytest.raises(CsvRejected):
+            await publish(path, bus)
+        assert len(bus.taken) == 3
+        assert [each["line"] for each in report(path)] == [5]
+
+
+async def test_a_foreign_state_file_is_not_overwritten(tmp_path: Path, bus: FakeBus) -> None:
+    path = csv_file(tmp_path)
+    state = tmp_path / "precious.txt"
+    state.write_text("mine")
+    with pytest.raises(Rejected, match="precious"):
+        await publish(path, bus, state=state)
+    assert state.read_text() == "mine"
+    with pytest.raises(Rejected, match="name must end"):
+        await publish(state, bus)
+    with pytest.raises(Rejected, match="cannot be read"):
+        await publish(tmp_path / "absent.csv", bus)
+
+
+def test_a_changed_file_begins_anew(tmp_path: Path) -> None:
+    state = tmp_path / "s"
+    kept = {"file_digest": "a", "dataset": "d", "line": 9, "accepted": 9, "refused": 0}
+    state.write_text(json.dumps({**kept, "report_bytes": 0}))
+    assert read_position(state, "a", "d").line == 9
+    assert read_position(state, "b", "d").line == 0
