@@ -16,12 +16,12 @@ def run_foreground(service: Service, drain_s: float) -> None:
 
     Raises what the service raised, typer.Exit if it ended with another exit code than 0.
     """
-    faults: list[ShutongError] = []
+    faults: list[ShutongError | typer.Exit] = []
 
     async def remembering(stop: Stop) -> None:
         try:
             await service(stop)
-        except ShutongError as error:
+        except (ShutongError, typer.Exit) as error:
             faults.append(error)
 
     code = run(remembering, drain_s=drain_s)

@@ -1,0 +1,157 @@
+"""`shutong publish FILE`: the rows of a file as records of one dataset, through the producer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import httpx2
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from shutong_cli.output import AsJson, console, examples, new_app, note, print_json, safe, say
+from shutong_cli.session import open_settings
+from shutong_control.draftfile import read_bounded
+from shutong_core.domain.errors import Rejected
+from shutong_core.runtime.lifecycle import EXIT_REJECTED
+from shutong_core.runtime.settings import Settings, is_loopback
+from shutong_producer.csvfile import Progress as Progressed
+from shutong_producer.csvfile import Published, publish_file
+
+KEY_BYTES_MAX = 4096
+ANSWER_S = 60.0
+app = new_app()
+
+
+@app.command(
+    epilog=examples(
+        "shutong publish births.csv --dataset births --key-file hospital.key",
+        "shutong publish births.csv --dataset births --key-file k --url https://bus.example:8801",
+        "shutong publish births.ndjson --dataset births --key-file k --json",
+    )
+)
+def publish(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV 或 NDJSON，UTF-8。")],
+    dataset: Annotated[str, typer.Option(metavar="ID", help="数据资源编号 Id of the dataset.")],
+    key_file: Annotated[
+        Path, typer.Option(metavar="FILE", help="存有接口密钥的文件 Holds the API key.")
+    ],
+    url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="生产者服务，默认本机 Producer service, default here."),
+    ] = None,
+    id_column: Annotated[
+        str | None,
+        typer.Option(metavar="ITEM", help="以此列为记录编号 Item whose value is the event id."),
+    ] = None,
+    operation: Annotated[
+        str | None, typer.Option(metavar="OP", help="put、correct 或 delete: for rows without.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """把文件逐行发布为记录；中断后重新执行即可续传，不会重复。
+
+    Publish each row of a file as a record. Interrupted, run it again: it goes on where it
+    stopped, and nothing is taken twice. Refused rows are listed in FILE.refused.ndjson; exit code
+    2 if there are any.
+    """
+    target = url or _own_url(open_settings())
+    loopback = _require_safe(target)
+    key = _read_key(key_file)
+
+    async def run() -> Published:
+        # On this machine no proxy may see the key.
+        async with httpx2.AsyncClient(timeout=ANSWER_S, trust_env=not loopback) as http:
+            with _bar(file) as advance:
+                return await publish_file(
+                    file,
+                    dataset,
+                    target,
+                    key,
+                    id_column=id_column,
+                    operation=operation,
+                    on_progress=advance,
+                    client=http,
+                )
+
+    done = asyncio.run(run())
+    if as_json:
+        found = asdict(done)
+        print_json(found | {"report": str(done.report) if done.report else None})
+    else:
+        say(
+            f"已接收 {done.accepted} 条，退回 {done.refused} 条",
+            f"{done.accepted} records accepted, {done.refused} refused",
+        )
+    if done.refused:
+        note(f"退回原因见 {done.report}", f"the reasons are in {done.report}")
+        raise typer.Exit(EXIT_REJECTED)
+
+
+@contextmanager
+def _bar(file: Path) -> Iterator[Callable[[Progressed], None]]:
+    """A progress bar on stderr, silent where nobody looks; yields what moves it."""
+    out = console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.fields[counts]}", markup=False),
+        TimeElapsedColumn(),
+        console=out,
+        disable=not out.is_terminal,
+    ) as progress:
+        task = progress.add_task(safe(file.name), total=None, counts="")
+
+        def advance(done: Progressed) -> None:
+            counts = f"接收 accepted {done.accepted}  退回 refused {done.refused}"
+            progress.update(task, completed=done.read_bytes, total=done.total_bytes, counts=counts)
+
+        yield advance
+
+
+def _own_url(settings: Settings) -> str:
+    listener = settings.producer.http
+    scheme = "https" if listener.tls_certificate else "http"
+    return f"{scheme}://{listener.host}:{listener.port}"
+
+
+def _require_safe(url: str) -> bool:
+    """True if `url` is on this machine. Raises Rejected if the key would travel readable."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        parts, host = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not host:
+        raise Rejected(
+            f"{url} 不是 http(s) 地址，应如 https://host:8801。"
+            f" {url} is no http(s) address: write it like https://host:8801"
+        )
+    loopback = is_loopback(host)
+    if parts.scheme == "http" and not loopback:
+        raise Rejected(
+            f"{url} 未加密，密钥与记录会以明文传送，请用 https。"
+            f" {url} is not encrypted, the key and the records would travel readable: use https"
+        )
+    return loopback
+
+
+def _read_key(path: Path) -> str:
+    try:
+        key = read_bounded(path, KEY_BYTES_MAX).decode("ascii").strip()
+    except UnicodeDecodeError:
+        key = ""
+    if not key or any(not each.isprintable() or each.isspace() for each in key):
+        raise Rejected(
+            f"{path} 不是密钥文件，应只有一行密钥。"
+            f" {path} is no key file: it holds one line, as `shutong key issue --out` writes it."
+        )
+    if path.stat().st_mode & 0o077:
+        note(f"其他用户可读 {path}，请 chmod 600", f"other users may read {path}: chmod 600 it")
+    return key
