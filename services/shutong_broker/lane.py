@@ -33,6 +33,7 @@ from shutong_core.wire.topics import Topics
 #: Own clock and Kafka's may differ by this much before the lane stops.
 CLOCK_SKEW_MS_MAX = 2_000
 RETRY_DELAY_S = (0.2, 5.0)
+ASK_AGAIN_S = 0.5
 
 
 class Lease(Protocol):
@@ -80,7 +81,8 @@ class LaneWiring:
     observer: LaneObserver
     now_ms: Callable[[], int]
     failpoint: Failpoint
-    still_ours: Callable[[int], Awaitable[bool]]
+    #: Whether the group, asked afresh, says that the lane is this process's; None: not known now.
+    still_ours: Callable[[int], Awaitable[bool | None]]
     deadlines: Deadlines = field(default_factory=Deadlines)
     limits: LaneLimits = field(default_factory=LaneLimits)
 
@@ -102,6 +104,7 @@ class Lane:
         self.number = number
         self._wiring = wiring
         self._stopping = asyncio.Event()
+        self._affirmations = 0
         # Grants whose uncommitted data a failed attempt left readable to read_uncommitted.
         self._exposed: set[str] = set()
 
@@ -114,6 +117,10 @@ class Lane:
         """Finish the transaction under way, then let the lane go."""
         self._stopping.set()
 
+    def affirm(self) -> None:
+        """The group assigned the lane to this process once more."""
+        self._affirmations += 1
+
     async def run(self) -> None:
         """Serve until stopped or no longer ours; Fatal halts the lane and is told, not raised."""
         observer, delay = self._wiring.observer, RETRY_DELAY_S[0]
@@ -125,7 +132,7 @@ class Lane:
             except Fenced as error:
                 observer.attempt_failed(self.number, error)
                 await self._pause(1.0)
-                if not await self._wiring.still_ours(self.number):
+                if not await self._still_ours():
                     break
             except Fatal as error:
                 observer.attempt_failed(self.number, error)
@@ -136,7 +143,23 @@ class Lane:
                 observer.attempt_failed(self.number, error)
                 await self._pause(delay * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
                 delay = min(delay * 2, RETRY_DELAY_S[1])
+                # Who was frozen meets lost requests before it learns that it was replaced: to
+                # take the lane without asking would throw out the rightful owner.
+                if not await self._still_ours():
+                    break
         observer.status(self.number, "released")
+
+    async def _still_ours(self) -> bool:
+        """Ask the group until it knows, or until it assigns the lane to us again meanwhile."""
+        before = self._affirmations
+        while not self._stopping.is_set():
+            ours = await self._wiring.still_ours(self.number)
+            if ours or self._affirmations > before:
+                return True
+            if ours is not None:
+                return False
+            await self._pause(ASK_AGAIN_S)
+        return False
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -214,6 +237,10 @@ class _Attempt:
             exposed=sorted(self._exposed) if self._exposed else None,
             now_ms=began_ms,
         )
+        for each in polled:
+            taken_to = plan.changes.positions.get(each.dataset, each.records[0].offset)
+            if taken_to != each.next:
+                self._source.reread(each.dataset, taken_to)
         await self._place(plan, policies)
         wiring.observer.committed(self._lane, plan, began_ms, wiring.now_ms())
         wiring.observer.status(self._lane, "serving")
@@ -248,7 +275,7 @@ class _Attempt:
         self._check_clock(written.timestamp, sent_ms)
         if not wiring.lease.may_place(policies):
             raise TransactionFailed("the list lease ran out before commit")
-        await producer.commit()
+        await producer.commit(lambda: wiring.lease.may_place(policies))
         wiring.failpoint("after-commit")
         # Only now does memory move.
         self._state.advance(plan.changes, written.offset)

@@ -20,6 +20,10 @@ from shutong_core.domain.errors import Retryable
 from shutong_core.runtime.consumers import stop_consumer
 
 
+#: A question that takes longer is asked again.
+ANSWER_S = 5.0
+
+
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
     def __init__(self, changed: Callable[[frozenset[int]], None]) -> None:
         self._changed = changed
@@ -77,21 +81,26 @@ class Ownership:
             except KafkaError:
                 await asyncio.sleep(0.5)
 
-    async def confirmed(self) -> frozenset[int]:
-        """The lanes that the group, asked afresh, says are ours; empty in any doubt."""
+    async def confirmed(self) -> frozenset[int] | None:
+        """The lanes that the group, asked afresh, says are ours; None while it cannot say."""
         member = self._consumer._coordinator.member_id
+        if not member:
+            return None  # thrown out and about to join again
         admin = AIOKafkaAdminClient(**self._client)
         try:
-            await admin.start()
-            responses = await admin.describe_consumer_groups([self._group])
-        except KafkaError:
-            return frozenset()
+            async with asyncio.timeout(ANSWER_S):
+                await admin.start()
+                responses = await admin.describe_consumer_groups([self._group])
+        except (KafkaError, TimeoutError):
+            return None
         finally:
             await admin.close()
+        groups = [group for response in responses for group in response.groups]
+        if any(error or state != "Stable" for error, _, state, *_ in groups):
+            return None
         return frozenset(
             partition
-            for response in responses
-            for group in response.groups
+            for group in groups
             for found in group[5]
             if found[0] == member and found[4]
             for topic, partitions in _assignment(found[4])

@@ -41,6 +41,11 @@ from shutong_core.wire.topics import Topics
 SEGMENT_BYTES_MAX = 900 * 1024
 SEGMENT_RECORDS_MAX = 10_000
 QUARANTINE_BYTES_MAX = 1_900 * 1024
+#: A transaction takes no more records once its input, its output or its block has this size: the
+#: rest is read again for the next one. One record always goes, whatever its size.
+INPUT_BYTES_ENOUGH = 4 * 1024 * 1024
+OUTPUT_BYTES_ENOUGH = 24 * 1024 * 1024
+BLOCK_BYTES_ENOUGH = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,11 +127,13 @@ class Planner:
     ) -> Plan:
         """The transaction for what was polled (each dataset once, in offset order).
 
-        `exposed`: None unless an attempt of this lane was aborted, see `BlockBuilder.build`.
+        It may take only the first part of it: `changes.positions` says how far it got. `exposed`:
+        None unless an attempt of this lane was aborted, see `BlockBuilder.build`.
         """
         making = _Making(self, lane, policies, state, window, now_ms)
         for each in polled:
-            making.add_input(each)
+            if not making.enough:
+                making.add_input(each)
         return making.finish(exposed)
 
 
@@ -167,16 +174,28 @@ class _Making:
         self._refused: list[KafkaRecord] = []
         self._positions: dict[str, int] = {}
         self._datasets: dict[str, DatasetCounts] = {}
+        self._input_bytes = 0
+        self._output_bytes = 0
+
+    @property
+    def enough(self) -> bool:
+        """Whether the transaction is large enough."""
+        return (
+            self._input_bytes >= INPUT_BYTES_ENOUGH
+            or self._output_bytes >= OUTPUT_BYTES_ENOUGH
+            or self._block.size_estimate() >= BLOCK_BYTES_ENOUGH
+        )
 
     def add_input(self, polled: Polled) -> None:
-        """Decide every record of one dataset."""
+        """Decide the records of one dataset, all of them unless it gets too much."""
         dataset, policy = polled.dataset, self._policies.by_dataset.get(polled.dataset)
         # From where this lane stood, not from the first record: control markers take offsets too,
         # and the audit's inputs must join without a gap.
         first = self._state.positions.get(dataset, polled.records[0].offset)
         part = self._block.add_input(dataset, first)
         refused: Counter[Reason] = Counter()
-        for record in polled.records:
+        taken = 0
+        for taken, record in enumerate(polled.records, start=1):
             hashed = None
             facts = LaneFacts()
             if policy is None:
@@ -191,10 +210,16 @@ class _Making:
             self._add_row(part, record, decision, hashed)
             if decision.refusal is not None:
                 refused[decision.refusal] += 1
-        part.end(polled.next)
-        self._positions[dataset] = polled.next
+            self._input_bytes += len(record.key or b"") + len(record.value or b"")
+            # Looking at the block's size costs more than a record: now and then is enough.
+            if taken % 32 == 0 and self.enough:
+                break
+        records = polled.records[:taken]
+        next_offset = records[-1].offset + 1
+        part.end(next_offset)
+        self._positions[dataset] = next_offset
         self._datasets[dataset] = DatasetCounts(
-            len(polled.records), refused, min(record.timestamp_ms for record in polled.records)
+            taken, refused, min(record.timestamp_ms for record in records)
         )
 
     def _facts(self, hashed: bytes, record: InboundRecord) -> LaneFacts:
@@ -228,6 +253,7 @@ class _Making:
             self._output(part, placement.grant).records.append(
                 KafkaRecord(placement.key, placement.value, placement.headers)
             )
+            self._output_bytes += len(placement.value)
         for withheld in decision.withheld:
             part.withhold(row, withheld.grant, withheld.reason)
             self._output(part, withheld.grant).withheld[withheld.reason] += 1

@@ -25,11 +25,12 @@ class PolicySet:
 
     version: ListVersion
     by_dataset: Mapping[str, DatasetPolicy]
+    datasets: frozenset[str]
 
-    @property
-    def datasets(self) -> frozenset[str]:
-        """Datasets that the list carries."""
-        return frozenset(self.by_dataset)
+    @classmethod
+    def of(cls, version: ListVersion, by_dataset: Mapping[str, DatasetPolicy]) -> PolicySet:
+        """The set of these policies."""
+        return cls(version, by_dataset, frozenset(by_dataset))
 
 
 class PolicyBook:
@@ -99,7 +100,7 @@ class PolicyBook:
             _log.error("list refused", list_number=version.number, error=str(error))
             return
         self._refused = None
-        self._policies = PolicySet(
+        self._policies = PolicySet.of(
             version, build_policy(version, self._feed.schemas, self._table, self._keys)
         )
         self._metrics.set("shutong_list_number", version.number)

@@ -45,6 +45,8 @@ class Lanes:
             if held is None or held[1].done() or held[0].stopping:
                 self._observer.status(number, "assigned")
                 self._start(number, held[1] if held else None)
+            else:
+                held[0].affirm()
         self._observer.joined()
 
     def _start(self, number: int, predecessor: asyncio.Task[None] | None) -> None:
@@ -131,8 +133,9 @@ async def _serve_lanes(node: Node, book: PolicyBook, observer: BrokerObserver, s
         await ownership.close()
 
 
-async def _confirmed(ownership: Ownership, lane: int) -> bool:
-    return lane in await ownership.confirmed()
+async def _confirmed(ownership: Ownership, lane: int) -> bool | None:
+    lanes = await ownership.confirmed()
+    return None if lanes is None else lane in lanes
 
 
 async def _origin(node: Node) -> Origin:

@@ -79,6 +79,10 @@ class InboundSource:
         for dataset, offset in positions.items():
             self._consumer.seek(self._tp(dataset), offset)
 
+    def reread(self, dataset: str, offset: int) -> None:
+        """Read one input again from `offset`: what was polled beyond was not taken."""
+        self._consumer.seek(self._tp(dataset), offset)
+
     def park(self, dataset: str) -> None:
         """Stop reading one input; the others flow on."""
         self.parked.add(dataset)

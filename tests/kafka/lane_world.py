@@ -71,12 +71,13 @@ class LaneWorld:
         self.client = {"bootstrap_servers": bootstrap}
         self.topics = Topics(prefix)
         self.world = World(given)
-        self.policies = PolicySet(
+        self.policies = PolicySet.of(
             self.world.version, {self.world.policy.dataset: self.world.policy}
         )
         self.lease = FakeLease(self.policies)
         self.lane_number = self.world.record().partition
         self.clock_offset_ms = 0
+        self.ours = True  # what the group would answer
 
     def now_ms(self) -> int:
         return int(time.time() * 1000) + self.clock_offset_ms
@@ -120,7 +121,7 @@ class LaneWorld:
         records_max: int = 500,
     ) -> Lane:
         async def still_ours(_: int) -> bool:
-            return False
+            return self.ours
 
         origin = Origin(
             topics=self.topics,

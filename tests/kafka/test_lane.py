@@ -149,6 +149,7 @@ async def test_a_second_process_fences_the_first_which_lets_go(
 ) -> None:
     world = await started(kafka, prefix)
     first, second = Observer(), Observer()
+    world.ours = False
     old = world.lane(first)
     async with Running(old):
         await world.publish({"headers": {"ce_id": "1"}})
@@ -171,6 +172,22 @@ async def test_a_clock_that_is_wrong_halts_the_lane(kafka: EmbeddedKafka, prefix
         await until(lambda: "halted" in observer.statuses)
     assert "clock" in observer.failures[0]
     assert await world.read(world.topics.delivery(MEIZHOU_GRANT)) == []
+
+
+async def test_a_transaction_that_gets_too_large_takes_a_part_and_loses_nothing(
+    kafka: EmbeddedKafka, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutong_broker.plan.INPUT_BYTES_ENOUGH", 20_000)
+    world = await started(kafka, prefix)
+    observer = Observer()
+    await world.publish(*({"headers": {"ce_id": str(n)}} for n in range(300)))
+    async with Running(world.lane(observer)):
+        await until(lambda: decided(observer) == 300)
+    assert len(observer.plans) > 1
+    assert len(await world.read(world.topics.delivery(MEIZHOU_GRANT))) == 300
+    verifier = LaneVerifier("test-cluster", world.lane_number)
+    for record in await world.read(world.topics.audit, world.lane_number):
+        assert verifier.feed(record.offset, record.key, record.value)[0] == []
 
 
 async def test_an_input_no_client_can_read_is_parked_and_the_lane_stays(
