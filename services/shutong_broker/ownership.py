@@ -19,7 +19,6 @@ from aiokafka.errors import KafkaError
 from shutong_core.domain.errors import Retryable
 from shutong_core.runtime.consumers import stop_consumer
 
-
 #: A question that takes longer is asked again.
 ANSWER_S = 5.0
 

@@ -80,7 +80,7 @@ class AccessLog:
             return
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                while not self._queue.empty() or self._summed:  # noqa: ASYNC110 - at the end only
+                while not self._queue.empty() or self._summed:
                     await asyncio.sleep(0.02)
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)

@@ -42,6 +42,14 @@ _POISONOUS = frozenset({_PRODUCE, _ADD_PARTITIONS, _ADD_OFFSETS, _END_TXN, _TXN_
 _T = TypeVar("_T")
 
 
+def _always() -> bool:
+    return True
+
+
+class _NoLongerAllowed(Exception):  # noqa: N818 - an answer, handled in this module
+    """EndTxn was about to be sent, and may not be."""
+
+
 class Fenced(Fatal):
     """Another producer took this transactional id (or the coordinator timed ours out)."""
 
@@ -82,6 +90,8 @@ class TransactionalProducer:
     ) -> None:
         self._deadlines = deadlines
         self._on_end_txn = on_end_txn
+        self._may_end: Callable[[], bool] = _always
+        self._end_sent = False
         self.transactional_id = transactional_id
         self.poisoned = False
         self._producer = AIOKafkaProducer(
@@ -103,9 +113,8 @@ class TransactionalProducer:
         original = client.send
 
         async def send(node_id: int, request: Any, **kwargs: Any) -> Any:
-            if self._on_end_txn is not None and getattr(request, "API_KEY", None) == _END_TXN:
-                # Runs once the request is in the socket, before its answer can be read.
-                asyncio.get_running_loop().call_soon(self._on_end_txn)
+            if getattr(request, "API_KEY", None) == _END_TXN:
+                self._before_end_txn()
             try:
                 return await original(node_id, request, **kwargs)
             except (RequestTimedOutError, KafkaConnectionError, asyncio.CancelledError):
@@ -115,6 +124,16 @@ class TransactionalProducer:
                 raise
 
         client.send = send
+
+    def _before_end_txn(self) -> None:
+        if not self._may_end():
+            # Not a KafkaError: aiokafka would ask again and again, until it may.
+            self.poisoned = True
+            raise _NoLongerAllowed
+        self._end_sent = True
+        if self._on_end_txn is not None:
+            # Runs once the request is in the socket, before its answer can be read.
+            asyncio.get_running_loop().call_soon(self._on_end_txn)
 
     async def start(self) -> None:
         """InitProducerId: fences the predecessor, waits until its transaction has ended.
@@ -165,9 +184,14 @@ class TransactionalProducer:
         for future in self._sends:
             await self._bounded(future, self._deadlines.send_s, "flush")
 
-    async def commit(self) -> None:
-        """Flush, then commit. Raises TransactionFailed before EndTxn, CommitUnknown after."""
+    async def commit(self, may_end: Callable[[], bool] | None = None) -> None:
+        """Flush, then commit. Raises TransactionFailed before EndTxn, CommitUnknown after.
+
+        `may_end` is asked at the moment EndTxn goes out, and again each time aiokafka repeats it:
+        what was allowed when commit was called may not be any more after a pause or a reconnect.
+        """
         await self.flush()
+        self._may_end, self._end_sent = may_end or _always, False
         try:
             async with asyncio.timeout(self._deadlines.commit_s):
                 await self._producer.commit_transaction()
@@ -175,6 +199,10 @@ class TransactionalProducer:
             raise Fenced(f"{self.transactional_id}: fenced at commit") from error
         except (TimeoutError, KafkaError, AssertionError) as error:
             self.poisoned = True
+            if not self._end_sent:
+                raise TransactionFailed(
+                    f"{self.transactional_id}: no longer allowed to commit"
+                ) from error
             raise CommitUnknown(f"{self.transactional_id}: commit got no answer") from error
 
     async def close(self) -> None:
