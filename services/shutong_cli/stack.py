@@ -12,9 +12,13 @@ from pathlib import Path
 from shutong_cli.publishing import publish_list_file
 from shutong_cli.supervisor import ServicePlan, Supervisor
 from shutong_cli.voice import Voice
+from shutong_core.runtime.kafka_ports import port_is_free, read_ports
 from shutong_core.runtime.kafka_server import EmbeddedKafka
 from shutong_core.runtime.node import Node
 from shutong_core.runtime.settings import Settings, child_environment, toolchain
+
+#: Where people look for Kafka; a node that once got another port keeps it.
+USUAL_PORT = 9092
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ async def running(
     Raises Fatal, Rejected or Retryable, each with what to do.
     """
     async with contextlib.AsyncExitStack() as stack:
-        settings = await _kafka(settings, stack, voice)
+        settings = await _kafka(settings, stack, voice, any_port=any_port)
         node = Node("up", settings)
         if list_file is not None:
             with voice.busy("校验、签名、发布清单", "checking, signing, publishing the list"):
@@ -70,7 +74,10 @@ async def _kafka(settings: Settings, stack: contextlib.AsyncExitStack, voice: Vo
     """The settings with a Kafka that runs."""
     if not settings.kafka.embedded:
         return settings
-    kafka = EmbeddedKafka(settings.data_dir / "kafka", toolchain(), port=settings.kafka.port)
+    data_dir, port = settings.data_dir / "kafka", settings.kafka.port
+    if port is None and not any_port and read_ports(data_dir) is None and port_is_free(USUAL_PORT):
+        port = USUAL_PORT
+    kafka = EmbeddedKafka(data_dir, toolchain(), port=port)
     with voice.busy(
         "启动内置 Kafka（首次取 54 MB jar 并核对哈希）",
         "starting the embedded Kafka (the first time: 54 MB of jars, hashes checked)",
