@@ -70,7 +70,9 @@ async def running(
         yield Stack(node, supervisor)
 
 
-async def _kafka(settings: Settings, stack: contextlib.AsyncExitStack, voice: Voice) -> Settings:
+async def _kafka(
+    settings: Settings, stack: contextlib.AsyncExitStack, voice: Voice, *, any_port: bool
+) -> Settings:
     """The settings with a Kafka that runs."""
     if not settings.kafka.embedded:
         return settings
