@@ -14,6 +14,9 @@ from dataclasses import dataclass
 
 from shutong_producer.refused import busy
 
+#: Bytes of bodies held by all requests together; a parsed document counts eightfold.
+HELD_BYTES_MAX = 64 * 1024 * 1024
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -24,7 +27,7 @@ class Bounds:
     json_bytes_max: int = 4 * 1024 * 1024  # one document: parsed as a whole, tenfold in memory
     request_records_max: int = 5_000
     requests_at_once_max: int = 64
-    held_bytes_max: int = 64 * 1024 * 1024
+    held_bytes_max: int = HELD_BYTES_MAX
     rate_per_s: float = 200
     body_s: float = 60.0  # to receive one body
     list_age_s_max: float = 30.0  # Kafka's last word on the list; what lets data OUT uses 3 s

@@ -45,6 +45,8 @@ _DOORS_MAX = 512
 #: Records prepared before other requests get their turn on the event loop.
 _TURN = 32
 _RETRY_AFTER_S = 2
+#: Bytes that a parsed document counts for each byte of its text, beside the text itself.
+_PARSED_WEIGHT = 7
 
 
 class Intake:
@@ -202,6 +204,8 @@ class Intake:
         if kind == AVRO:
             yield entry_of_avro(body, posted.event_id, posted.operation)
             return
+        # Parsed as a whole, JSON takes many times its length: small values, large objects.
+        hold.take(_PARSED_WEIGHT * len(body))
         try:
             for entry in entries_of_document(body, self._desk.bounds.request_records_max):
                 yield entry

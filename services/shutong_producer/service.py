@@ -21,7 +21,7 @@ from shutong_core.runtime.settings import Settings
 from shutong_producer.app import make_app
 from shutong_producer.desk import Desk, KeyLookup, ListSource
 from shutong_producer.failpoint import failpoint_of
-from shutong_producer.gate import Bounds
+from shutong_producer.gate import HELD_BYTES_MAX, Bounds
 from shutong_producer.intake import Intake
 from shutong_producer.outcome import Outcome, Seal
 from shutong_producer.quarantine import QuarantineTail
@@ -52,7 +52,7 @@ def bounds_of(settings: Settings) -> Bounds:
         request_bytes_max=limits.request_bytes_max,
         request_records_max=limits.request_records_max,
         requests_at_once_max=limits.requests_at_once_max,
-        held_bytes_max=4 * max(limits.request_bytes_max, 4 * 1024 * 1024),
+        held_bytes_max=max(4 * limits.request_bytes_max, HELD_BYTES_MAX),
         rate_per_s=float(limits.requests_per_second_max),
     )
 

@@ -141,13 +141,17 @@ async def put_in_force(node: Node) -> None:
         await writer.close()
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class Process:
     """`python -m shutong_producer` with its real list feed and keyring."""
 
     def __init__(self, node: Node, failpoint: str | None) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port, self.admin_port = free_port(), free_port()
         kafka = node.settings.kafka
         environment = {
             **os.environ,
@@ -155,7 +159,7 @@ class Process:
             "SHUTONG_DATA_DIR": str(node.settings.data_dir),
             "SHUTONG_KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers or "",
             "SHUTONG_PRODUCER_HTTP_PORT": str(self.port),
-            "SHUTONG_PRODUCER_ADMIN_PORT": "0",
+            "SHUTONG_PRODUCER_ADMIN_PORT": str(self.admin_port),
             **({"SHUTONG_PRODUCER_FAILPOINT": failpoint} if failpoint else {}),
         }
         self.popen = subprocess.Popen(
@@ -170,10 +174,13 @@ class Process:
                 try:
                     answer = await http.get(f"{self.url}/v1/datasets", headers=headers)
                     if answer.status_code == 200:
-                        return
+                        break
                 except httpx2.TransportError:
                     pass
                 await asyncio.sleep(0.1)
+        shown = await http.get(f"http://127.0.0.1:{self.admin_port}/readyz?verbose")
+        assert shown.json()["checks"].keys() == {"start", "list", "kafka"}
+        assert shown.status_code == 200
 
     async def end(self) -> int:
         if self.popen.poll() is None:
