@@ -16,13 +16,13 @@ from shutong_core.domain.changes import encode_change, make_change
 from shutong_core.domain.errors import Fatal, Rejected, Retryable
 from shutong_core.domain.findings import ListRefused
 from shutong_core.domain.version import ListVersion
-from shutong_core.runtime.cluster import existing_topics
+from shutong_core.runtime.cluster import Difference, ensure_topics, existing_topics
 from shutong_core.runtime.kafka_server import EmbeddedKafka
 from shutong_core.runtime.keyring import Keyring
 from shutong_core.runtime.node import Node
 from shutong_core.runtime.settings import KafkaSettings, Settings
 from shutong_core.wire.schemarecords import Registry
-from shutong_core.wire.topics import topic_specs
+from shutong_core.wire.topics import TopicSpec, topic_specs
 
 pytestmark = pytest.mark.kafka
 STORY = Path(__file__).resolve().parents[2] / "deploy/samples/story"
@@ -240,3 +240,15 @@ async def _until(true: Callable[[], bool], timeout_s: float = 10) -> None:
     async with asyncio.timeout(timeout_s):
         while not true():
             await asyncio.sleep(0.02)
+
+
+async def test_a_topic_that_is_otherwise_than_the_list_asks_is_told_and_left(
+    node: Node, file: Path
+) -> None:
+    receipts = TopicSpec(node.topics.receipts, 1, 1, {"retention.ms": "1000"})
+    await ensure_topics(node.client, [receipts])
+    report = await publish_list_file(node, file)
+    assert Difference(receipts.name, "retention.ms", "-1", "1000") in report.topics_different
+    assert receipts.name not in report.topics_made
+    again = await publish_list_file(node, file)
+    assert again.topics_different == report.topics_different
