@@ -26,8 +26,8 @@ def allot_schema(
 ) -> tuple[Registration, bool]:
     """The registration of `schema` under `subject`, put into `registry`; True if it is new.
 
-    Raises Rejected if the subject is none of this bus, if another schema delivers there, or if
-    the schema is not compatible with every earlier version.
+    Raises Rejected if the subject is not that of a dataset, or if the schema is not compatible
+    with every earlier version.
     """
     topic = subject.removesuffix("-value")
     if not _SUBJECT.fullmatch(subject) or topics.dataset_of(topic) is None:
