@@ -71,3 +71,25 @@ def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8"))
     broken = [link for link in links if "://" not in link and not (page.parent / link).exists()]
     assert broken == []
+
+
+def test_every_decision_stands_in_the_index() -> None:
+    folder = ROOT / "docs" / "adr"
+    index = (folder / "README.md").read_text(encoding="utf-8")
+    for page in sorted(folder.glob("0*.md")):
+        number, _, title = page.read_text(encoding="utf-8").partition("\n")[0][2:].partition(" ")
+        assert page.name.startswith(f"{number}-")
+        assert f"| [{number}]({page.name}) | {title} |" in index
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_modules_that_a_page_names_are_there(page: Path) -> None:
+    named = re.findall(r"`([\w/]+\.py)`", page.read_text(encoding="utf-8"))
+    there = [
+        str(path.relative_to(ROOT))
+        for folder in ("services", "tests", "deploy")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    assert [
+        name for name in named if not any(f"/{each}".endswith(f"/{name}") for each in there)
+    ] == []
