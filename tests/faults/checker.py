@@ -229,9 +229,7 @@ def _no_leak(report: Report, grant: str, delivered: Sequence[Read]) -> None:
             report.add("no-leak", f"{grant} offset {raw.offset} holds an item not granted")
 
 
-def _order(
-    report: Report, grant: str, delivered: Sequence[Read], inbound: Sequence[Read]
-) -> None:
+def _order(report: Report, grant: str, delivered: Sequence[Read], inbound: Sequence[Read]) -> None:
     """Per key, deliveries follow the offsets of their (first) sources."""
     source: dict[str, int] = {}
     for raw in inbound:
@@ -296,9 +294,7 @@ def _stable(report: Report, log: Log, others: Sequence[Log]) -> None:
 
 def _verified(report: Report, bus: Bus, inbound: int) -> None:
     """The product's verifier finds nothing, and its figures are ours."""
-    verdict = asyncio.run(
-        verify_kafka(bus.client, bus.topics, bus_codec(), settle_s=0.05)
-    )
+    verdict = asyncio.run(verify_kafka(bus.client, bus.topics, bus_codec(), settle_s=0.05))
     for finding in verdict.findings:
         report.add("audit", f"{finding}")
     if verdict.totals.rows != inbound:

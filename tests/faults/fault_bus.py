@@ -125,8 +125,17 @@ class Bus:
 class Flow:
     """Publishes records until stopped; good ones, refused ones, repeats of earlier ones."""
 
-    def __init__(self, bus: Bus, per_second: float = 80, seed: int = 1, town: str = "") -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        per_second: float = 80,
+        seed: int = 1,
+        town: str = "",
+        repeats: float = 0.08,
+    ) -> None:
+        """`town`: all records are of it (""). `repeats`: share of records sent again."""
         self._bus = bus
+        self._repeats = repeats
         self._pause_s = 1 / per_second
         self._random = random.Random(seed)
         self._town = town
@@ -166,7 +175,7 @@ class Flow:
     def _next(self) -> dict[str, Any]:
         rng = self._random
         good = [each for each in self._sent[-40:] if visits.refusal(each) is None]
-        if good and rng.random() < 0.08:
+        if good and rng.random() < self._repeats:
             return rng.choice(good)
         towns = [visits.MEIZHOU, visits.MEIZHOU, visits.GUANGZHOU, visits.GUANGZHOU]
         serial = f"S{len(self._sent):06d}"
@@ -259,17 +268,31 @@ class BrokerProcess:
         self._process.terminate()
         assert self._process.wait(25) == 0, self.tail()
 
-    def events(self, event: str, **fields: Any) -> list[dict[str, Any]]:
-        """Lines of its log with this event and these fields."""
+    def entries(self) -> list[dict[str, Any]]:
+        """Its log so far; a line that is being written is left out."""
         found = []
         for line in self.log_path.read_bytes().splitlines():
             try:
-                entry = json.loads(line)
+                found.append(json.loads(line))
             except ValueError:
                 continue
-            if entry.get("event") == event and fields.items() <= entry.items():
-                found.append(entry)
         return found
+
+    def events(self, event: str, **fields: Any) -> list[dict[str, Any]]:
+        """Lines of its log with this event and these fields."""
+        wanted = {"event": event, **fields}.items()
+        return [
+            entry
+            for entry in self.entries()
+            if all(entry.get(name) == value for name, value in wanted)
+        ]
+
+    def endings(self) -> list[dict[str, Any]]:
+        """Ends of tenures of lanes, by a fault or because the lane was let go."""
+        return [
+            *self.events("lane attempt ended"),
+            *self.events("lane status", state="released"),
+        ]
 
     def failures(self, error_type: str) -> list[dict[str, Any]]:
         """Tenures of lanes that ended by this error."""

@@ -88,7 +88,9 @@ async def test_a_late_commit_order_does_not_end_a_later_transaction(
     bus = await aside(new_bus, "late", 1)
     report, broker = await _late_end_txn(fault_kafka, bus, None)
     report.require()
-    assert any("saw a lost request" in each["error"] for each in broker.failures("TransactionFailed"))
+    assert any(
+        "saw a lost request" in each["error"] for each in broker.failures("TransactionFailed")
+    )
 
 
 async def test_without_the_rule_the_late_commit_order_tears_a_transaction(

@@ -66,9 +66,7 @@ def reports(
     directory = Path(tmp_path_factory.mktemp("mutants"))
     with ThreadPoolExecutor(4) as pool:
         yield {
-            name: pool.submit(
-                _run, Bus(fault_kafka.bootstrap_servers, directory / str(name)), name
-            )
+            name: pool.submit(_run, Bus(fault_kafka.bootstrap_servers, directory / str(name)), name)
             for name in (None, *RED)
         }
 

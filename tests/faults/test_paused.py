@@ -1,8 +1,8 @@
 """A broker frozen within a transaction while the list changes must not place by the old list.
 
-It is caught where it matters: its records are in the log, not committed, when it stops. The
-shorter pause ends before any deadline of the transaction, so that only the list lease stands
-between the old list and the commit; a broker that does not look at its lease shows that.
+It is caught where it matters: its records are in the log, not committed, when it stops. The short
+pauses end before the deadlines of the transaction, so that only the list lease stands between the
+old list and the commit; a broker that does not look at its lease shows that.
 """
 
 from __future__ import annotations
@@ -18,14 +18,24 @@ from faults import visits
 from faults.checker import Log, Read, Report, check, read, snapshot
 from faults.fault_bus import Bus, Flow, until
 from faults.proxied import aside, broker_behind, proxied
-from faults.proxy import PRODUCE
+from faults.proxy import END_TXN, PRODUCE, KafkaProxy, Rule
 from shutong_core.audit.block import parse_block
 from shutong_core.runtime.kafka_server import EmbeddedKafka
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 SUSPENDED = "visits-meizhou"
-#: Longer than the lease (3 s), shorter than the deadline of a send (4 s); and as long as asked for.
-SHORT_S, LONG_S = 3.5, 8.0
+#: Longer than the lease (3 s), shorter than a send's or a commit's deadline; and far longer.
+SHORT_S, LONG_S = 3.3, 8.0
+
+
+def _answer_to_sends(proxy: KafkaProxy) -> Rule:
+    """Stops when everything was sent and Kafka's answer is awaited."""
+    return proxy.hold(PRODUCE, "response")
+
+
+def _commit_order(proxy: KafkaProxy) -> Rule:
+    """Stops when EndTxn was sent and lost on its way; the client would send it again."""
+    return proxy.drop(END_TXN, "request")
 
 
 def _granted(bus: Bus) -> Callable[[Read], list[str]]:
@@ -57,17 +67,22 @@ def _open(bus: Bus, committed: Log) -> set[int]:
 
 
 async def _pause(
-    kafka: EmbeddedKafka, bus: Bus, seconds: float, mutant: str | None = None
+    kafka: EmbeddedKafka,
+    bus: Bus,
+    stop_at: Callable[[KafkaProxy], Rule],
+    seconds: float,
+    mutant: str | None = None,
 ) -> tuple[Report, set[int], Log]:
     """Freeze in a transaction, publish list 2, wake; (report, offsets open at the pause, log)."""
     async with proxied(kafka) as proxy:
         with broker_behind(kafka, bus, mutant=mutant) as broker:
-            flow = Flow(bus, town=visits.MEIZHOU)
+            flow = Flow(bus, town=visits.MEIZHOU, repeats=0)
             flow.__enter__()
             await aside(broker.wait_serving)
             await aside(until, lambda: broker.transactions("committed") > 2, 15, "commits")
-            held = proxy.hold(PRODUCE, "response")
-            await held.reached()
+            await stop_at(proxy).reached()
+            # Its requests for offsets run beside: let them finish, they have the first deadline.
+            await asyncio.sleep(0.2)
             broker.signal(signal.SIGSTOP)
             stopped = time.monotonic()
             number = await aside(bus.publish_list, frozenset({SUSPENDED}))
@@ -92,17 +107,24 @@ def _outputs(bus: Bus) -> tuple[str, str]:
     return bus.topics.delivery(SUSPENDED), bus.topics.audit
 
 
-@pytest.mark.parametrize("seconds", [SHORT_S, LONG_S])
+@pytest.mark.parametrize(
+    ("stop_at", "seconds"),
+    [(_answer_to_sends, SHORT_S), (_answer_to_sends, LONG_S), (_commit_order, SHORT_S)],
+)
 async def test_nothing_is_placed_by_a_list_that_was_replaced_during_a_pause(
-    fault_kafka: EmbeddedKafka, new_bus: Callable[..., Bus], seconds: float
+    fault_kafka: EmbeddedKafka,
+    new_bus: Callable[..., Bus],
+    stop_at: Callable[[KafkaProxy], Rule],
+    seconds: float,
 ) -> None:
     bus = await aside(new_bus, "paused", 1)
-    report, open_offsets, log = await _pause(fault_kafka, bus, seconds)
+    report, open_offsets, log = await _pause(fault_kafka, bus, stop_at, seconds)
     report.require()
     placed = {record.offset for record in log[bus.topics.delivery(SUSPENDED), 0]}
     assert not placed & open_offsets
     assert max(placed) < min(open_offsets), "placed for a suspended grant after the pause"
-    numbers = [parse_block(each.key, each.value)[0].list_number for each in log[bus.topics.audit, 0]]
+    blocks = log[bus.topics.audit, 0]
+    numbers = [parse_block(each.key, each.value)[0].list_number for each in blocks]
     assert numbers == sorted(numbers)
     assert numbers[-1] == 2
 
@@ -111,6 +133,8 @@ async def test_without_the_lease_the_old_list_places_after_the_pause(
     fault_kafka: EmbeddedKafka, new_bus: Callable[..., Bus]
 ) -> None:
     bus = await aside(new_bus, "no-lease", 1)
-    _, open_offsets, log = await _pause(fault_kafka, bus, SHORT_S, "place_without_a_lease")
+    _, open_offsets, log = await _pause(
+        fault_kafka, bus, _commit_order, SHORT_S, "place_without_a_lease"
+    )
     placed = {record.offset for record in log[bus.topics.delivery(SUSPENDED), 0]}
     assert placed & open_offsets, "the pause did not put the lease to the test"
