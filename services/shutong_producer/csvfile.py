@@ -16,11 +16,11 @@ from typing import Any
 
 import httpx2
 
-from shutong_core.domain.errors import Rejected, Retryable
+from shutong_core.domain.errors import Rejected
 from shutong_core.domain.reasons import Reason
-from shutong_core.domain.schemaview import FieldType
 from shutong_core.wire.csvrows import CsvRejected
 from shutong_producer.failpoint import Failpoint, no_failpoint
+from shutong_producer.fileclient import BusClient
 from shutong_producer.fileprogress import Position, Report, read_position, write_position
 from shutong_producer.filerows import FileRow, Reading, file_digest, file_rows, kind_of_file
 
@@ -28,8 +28,6 @@ BATCH_RECORDS = 500
 #: A request stays far below the service's limit and is quick to repeat.
 BATCH_BYTES_MAX = 1024 * 1024
 PATIENCE_S = 120.0
-_PASSING = frozenset({408, 429, 500, 502, 503, 504})
-_WAIT_FIRST_S, _WAIT_MAX_S = 0.2, 10.0
 _ANSWER_S = 60.0
 
 
@@ -82,7 +80,7 @@ async def publish_file(
     report = report or path.with_name(f"{path.name}.refused.ndjson")
     position = read_position(state, digest, dataset)
     async with _http(client) as http:
-        bus = _Bus(http, url.rstrip("/"), key, dataset, patience_s)
+        bus = BusClient(http, url.rstrip("/"), key, dataset, patience_s)
         fields = await bus.fields()
         if id_column is not None and kind == "csv" and id_column not in fields:
             raise Rejected(
@@ -110,7 +108,7 @@ class _Run:
 
     def __init__(
         self,
-        bus: _Bus,
+        bus: BusClient,
         state: Path,
         report: Report,
         position: Position,
@@ -199,97 +197,6 @@ class _Batch:
     def body(self) -> bytes:
         """The NDJSON of the rows to send."""
         return b"".join(self._lines)
-
-
-class _Bus:
-    """The producer service, for one dataset; passing faults are tried again."""
-
-    def __init__(
-        self, http: httpx2.AsyncClient, url: str, key: str, dataset: str, patience_s: float
-    ) -> None:
-        self._http = http
-        self._url = url
-        self._headers = {"Authorization": f"Bearer {key}"}
-        self._dataset = dataset
-        self._patience_s = patience_s
-
-    async def fields(self) -> dict[str, FieldType]:
-        """The dataset's items. Raises Rejected if this key may not publish it."""
-        answer = await self._call("GET", "/v1/datasets")
-        for found in answer.get("datasets", ()):
-            if found.get("id") == self._dataset:
-                return {
-                    each["name"]: FieldType(
-                        name=each["name"],
-                        avro=each["avro"],
-                        logical=each["logical"],
-                        nullable=each["nullable"],
-                        symbols=tuple(each["symbols"]),
-                    )
-                    for each in found["items"]
-                }
-        raise Rejected(
-            f"{self._dataset}: {Reason.NOT_YOUR_DATASET.zh} {Reason.NOT_YOUR_DATASET.en}"
-        )
-
-    async def post(self, body: bytes, records: int) -> list[dict[str, Any]]:
-        """Each record's result, in order."""
-        answer = await self._call(
-            "POST",
-            f"/v1/datasets/{self._dataset}/records",
-            params={"mode": "per-record"},
-            content=body,
-            headers={"Content-Type": "application/x-ndjson"},
-        )
-        results = answer.get("results")
-        if not isinstance(results, list) or len(results) != records:
-            raise Rejected("the answer does not tell each record's result")
-        return results
-
-    async def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
-        headers = {**self._headers, **arguments.pop("headers", {})}
-        loop = asyncio.get_running_loop()
-        deadline, wait_s = loop.time() + self._patience_s, _WAIT_FIRST_S
-        while True:
-            asked_s = 0.0
-            try:
-                answer = await self._http.request(
-                    method, self._url + path, headers=headers, **arguments
-                )
-            except httpx2.TransportError as error:
-                fault = type(error).__name__
-            else:
-                if answer.status_code not in _PASSING:
-                    return _document(answer)
-                fault, asked_s = f"HTTP {answer.status_code}", _retry_after(answer)
-            wait_s = max(wait_s, asked_s)
-            if loop.time() + wait_s > deadline:
-                raise Retryable(
-                    f"{self._url}：{fault}，{self._patience_s:.0f} 秒内未成功，再次运行即可续传。"
-                    f" {self._url}: {fault}, no success within {self._patience_s:.0f} s:"
-                    " run again to go on."
-                )
-            await asyncio.sleep(wait_s)
-            wait_s = min(2 * wait_s, _WAIT_MAX_S)
-
-
-def _retry_after(answer: httpx2.Response) -> float:
-    told = answer.headers.get("retry-after", "")
-    return min(float(told), _WAIT_MAX_S) if told.isdecimal() and len(told) < 6 else 0.0
-
-
-def _document(answer: httpx2.Response) -> dict[str, Any]:
-    """The JSON object of an answer. Raises Rejected for a refusal or anything else."""
-    try:
-        found = answer.json()
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise Rejected(f"HTTP {answer.status_code}: the answer is not understood")
-    if not answer.is_success:
-        told = " ".join(str(found.get(name, "")) for name in ("reason", "zh", "en"))
-        raise Rejected(f"HTTP {answer.status_code} {told}".strip())
-    return found
 
 
 def _faults(line: int, result: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -21,8 +21,11 @@ from shutong_core.audit.intake import parse_request_receipt
 from shutong_core.domain.reasons import Reason
 from shutong_core.runtime.kafka_server import EmbeddedKafka
 from shutong_core.runtime.node import Node
+from shutong_core.wire.cursor import encode_cursor
 from shutong_core.wire.quarantine import QuarantineHeaders, Source, quarantine_headers
 from shutong_producer.csvfile import publish_file
+from shutong_producer.quarantine import QuarantineTail
+from shutong_producer.refusals import Page
 from shutong_producer.service import SERVICE, running
 from unit.intake_world import DATASET, PUBLISHER, Keys, Lists, avro, data, world
 
@@ -314,6 +317,18 @@ async def test_refusals_show_only_ones_own(service: Service) -> None:
     again = await service.get("/v1/refusals", params={"since": answer.json()["next"]})
     assert again.json()["refusals"] == []
     assert (await service.get("/v1/refusals", key="key-2")).json()["refusals"] == []
+    anew = QuarantineTail(service.node.client, topic)  # as after a restart
+    await anew.start()
+    try:
+        async with asyncio.timeout(10):
+            while not anew.ready:
+                await asyncio.sleep(0.02)
+        page = anew.index.page(PUBLISHER, None, 10)
+        assert isinstance(page, Page)
+        assert {each.told.event_id for each in page.records} == {"e-0", "e-2"}
+        assert encode_cursor(page.following) == answer.json()["next"]
+    finally:
+        await anew.close()
     assert (await service.get("/v1/refusals", key="wrong")).status_code == 401
     assert (await service.get("/v1/refusals", params={"since": "x"})).status_code == 400
     assert (await service.get("/v1/refusals", params={"limit": "x"})).status_code == 400

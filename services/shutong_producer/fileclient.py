@@ -1,0 +1,111 @@
+"""The producer service as a file publisher calls it: one dataset, one request at a time.
+
+Passing faults are tried again, with growing waits and no shorter than the service asks for; a
+refusal is not, because the same request would be refused again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx2
+
+from shutong_core.domain.errors import Rejected, Retryable
+from shutong_core.domain.reasons import Reason
+from shutong_core.domain.schemaview import FieldType
+
+#: Answers after which the same request may succeed later (RFC 9110, RFC 6585).
+_PASSING = frozenset({408, 429, 500, 502, 503, 504})
+_WAIT_FIRST_S, _WAIT_MAX_S = 0.2, 10.0
+
+
+class BusClient:
+    """The producer service at `url`, asked with one API key about one dataset."""
+
+    def __init__(
+        self, http: httpx2.AsyncClient, url: str, key: str, dataset: str, patience_s: float
+    ) -> None:
+        self._http = http
+        self._url = url
+        self._headers = {"Authorization": f"Bearer {key}"}
+        self._dataset = dataset
+        self._patience_s = patience_s
+
+    async def fields(self) -> dict[str, FieldType]:
+        """The dataset's items. Raises Rejected if this key may not publish it."""
+        answer = await self._call("GET", "/v1/datasets")
+        for found in answer.get("datasets", ()):
+            if found.get("id") == self._dataset:
+                return {
+                    each["name"]: FieldType(
+                        name=each["name"],
+                        avro=each["avro"],
+                        logical=each["logical"],
+                        nullable=each["nullable"],
+                        symbols=tuple(each["symbols"]),
+                    )
+                    for each in found["items"]
+                }
+        raise Rejected(
+            f"{self._dataset}: {Reason.NOT_YOUR_DATASET.zh} {Reason.NOT_YOUR_DATASET.en}"
+        )
+
+    async def post(self, body: bytes, records: int) -> list[dict[str, Any]]:
+        """Each record's result, in order."""
+        answer = await self._call(
+            "POST",
+            f"/v1/datasets/{self._dataset}/records",
+            params={"mode": "per-record"},
+            content=body,
+            headers={"Content-Type": "application/x-ndjson"},
+        )
+        results = answer.get("results")
+        if not isinstance(results, list) or len(results) != records:
+            raise Rejected("the answer does not tell each record's result")
+        return results
+
+    async def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
+        headers = {**self._headers, **arguments.pop("headers", {})}
+        loop = asyncio.get_running_loop()
+        deadline, wait_s = loop.time() + self._patience_s, _WAIT_FIRST_S
+        while True:
+            asked_s = 0.0
+            try:
+                answer = await self._http.request(
+                    method, self._url + path, headers=headers, **arguments
+                )
+            except httpx2.TransportError as error:
+                fault = type(error).__name__
+            else:
+                if answer.status_code not in _PASSING:
+                    return _document(answer)
+                fault, asked_s = f"HTTP {answer.status_code}", _retry_after(answer)
+            wait_s = max(wait_s, asked_s)
+            if loop.time() + wait_s > deadline:
+                raise Retryable(
+                    f"{self._url}：{fault}，{self._patience_s:.0f} 秒内未成功，再次运行即可续传。"
+                    f" {self._url}: {fault}, no success within {self._patience_s:.0f} s:"
+                    " run again to go on."
+                )
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, _WAIT_MAX_S)
+
+
+def _retry_after(answer: httpx2.Response) -> float:
+    told = answer.headers.get("retry-after", "")
+    return min(float(told), _WAIT_MAX_S) if told.isdecimal() and len(told) < 6 else 0.0
+
+
+def _document(answer: httpx2.Response) -> dict[str, Any]:
+    """The JSON object of an answer. Raises Rejected for a refusal or anything else."""
+    try:
+        found = answer.json()
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise Rejected(f"HTTP {answer.status_code}: the answer is not understood")
+    if not answer.is_success:
+        told = " ".join(str(found.get(name, "")) for name in ("reason", "zh", "en"))
+        raise Rejected(f"HTTP {answer.status_code} {told}".strip())
+    return found
