@@ -16,7 +16,7 @@ from shutong_broker.ownership import Ownership
 from shutong_broker.plan import Origin, Planner
 from shutong_broker.policies import PolicyBook
 from shutong_core.domain.errors import Fatal
-from shutong_core.runtime.cluster import cluster_id, ensure_topics
+from shutong_core.runtime.cluster import bus_name, ensure_topics
 from shutong_core.runtime.health import admin_server
 from shutong_core.runtime.lifecycle import Stop
 from shutong_core.runtime.node import Node
@@ -141,7 +141,7 @@ async def _confirmed(ownership: Ownership, lane: int) -> bool | None:
 async def _origin(node: Node) -> Origin:
     return Origin(
         topics=node.topics,
-        cluster=await cluster_id(node.client),
+        cluster=await bus_name(node.client, node.settings.prefix),
         engine=ENGINE,
         instance=os.urandom(16),
         division_digest=node.table.digest,

@@ -14,7 +14,7 @@ from shutong_cli.history import read_history
 from shutong_cli.output import AsJson, console, examples, new_app, print_json, safe
 from shutong_cli.session import open_session
 from shutong_core.domain.errors import Rejected
-from shutong_core.runtime.cluster import cluster_id
+from shutong_core.runtime.cluster import bus_name
 from shutong_core.runtime.lifecycle import EXIT_FATAL
 
 app = new_app("审计：校验总线的记录。 The audit: verify what the bus did.")
@@ -69,7 +69,7 @@ async def _verify(level: int, grants: list[str] | None) -> KafkaVerdict:
         node.client,
         node.topics,
         node.codec,
-        cluster=await cluster_id(node.client),
+        cluster=await bus_name(node.client, node.settings.prefix),
         lists=lists,
         grants=grants,
         deliveries=level > 1,

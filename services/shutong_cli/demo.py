@@ -31,7 +31,7 @@ from shutong_cli.storyrun import (
 from shutong_cli.voice import StoryBars, Voice
 from shutong_core.domain.errors import Fatal
 from shutong_core.domain.reasons import IMPLIED
-from shutong_core.runtime.cluster import cluster_id, existing_topics
+from shutong_core.runtime.cluster import bus_name, existing_topics
 from shutong_core.runtime.node import Node
 from shutong_core.runtime.resources import locate
 from shutong_core.runtime.settings import Settings, load_settings
@@ -68,7 +68,7 @@ async def _tell(expected: Mapping[str, Any], settings: Settings, voice: Voice) -
                 stack.node.client,
                 stack.node.topics,
                 stack.node.codec,
-                cluster=await cluster_id(stack.node.client),
+                cluster=await bus_name(stack.node.client, stack.node.settings.prefix),
             )
         voice.console.print(verdict.text("zh"), verdict.text("en"), sep="\n", highlight=False)
         if not verdict.ok:

@@ -43,7 +43,7 @@ def publish(
     ],
     url: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="生产者服务，默认本机 Producer service, default here."),
+        typer.Option(metavar="URL", help="接入服务，默认本机 Producer service, default here."),
     ] = None,
     id_column: Annotated[
         str | None,

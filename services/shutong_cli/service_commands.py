@@ -33,7 +33,7 @@ def _app(service: str, text: str) -> typer.Typer:
     return app
 
 
-producer = _app("producer", "运行生产者服务。 Run the producer service: records in.")
-broker = _app("broker", "运行代理服务。 Run one broker process: decides, places, audits.")
-consumer = _app("consumer", "运行消费者服务。 Run the consumer service: records out.")
+producer = _app("producer", "运行接入服务。 Run the producer service: records in.")
+broker = _app("broker", "运行裁决服务。 Run one broker process: decides, places, audits.")
+consumer = _app("consumer", "运行取用服务。 Run the consumer service: records out.")
 control = _app("control", "运行控制服务。 Run the control service with the schema registry.")

@@ -19,7 +19,7 @@ from shutong_core.audit.access import Act
 from shutong_core.domain.errors import Retryable
 from shutong_core.runtime.accesslog import AccessLog
 from shutong_core.runtime.ackedwriter import AckedWriter
-from shutong_core.runtime.cluster import cluster_id
+from shutong_core.runtime.cluster import bus_name
 from shutong_core.runtime.health import admin_server
 from shutong_core.runtime.httpserver import HttpServer
 from shutong_core.runtime.lifecycle import Stop
@@ -124,7 +124,7 @@ async def _cluster(node: Node, stop: Stop) -> str | None:
     """The cluster's id, asked until Kafka answers; None if it is time to stop before that."""
     while True:
         try:
-            return await cluster_id(node.client)
+            return await bus_name(node.client, node.settings.prefix)
         except Retryable as error:
             _log.warning("waiting for Kafka", error=str(error))
         if await stop.wait(_RETRY_S):

@@ -21,7 +21,7 @@ from shutong_core.audit.access import AccessVerifier
 from shutong_core.audit.chain import Segment, extend, genesis
 from shutong_core.audit.receipts import DeliveryReceipt, parse_receipt
 from shutong_core.domain.version import ListVersion, next_version, parse_row
-from shutong_core.runtime.cluster import cluster_id, ensure_topics
+from shutong_core.runtime.cluster import bus_name, ensure_topics
 from shutong_core.runtime.node import Node
 from shutong_core.runtime.settings import Settings
 from shutong_core.wire.busrecords import AccessEvent
@@ -270,7 +270,7 @@ async def inbox(
             registry.add(Registration(each.delivered_id, subject, number, schema))
     lists = Lists(it.version, registry)
     await ensure_topics(node.client, topic_specs(it.version, node.topics, 1, 1))
-    cluster = await cluster_id(node.client)
+    cluster = await bus_name(node.client, node.settings.prefix)
     async with running(node, lists, Keys(), cluster) as parts:
         await parts.writer.wait_ready(10)
         async with asyncio.timeout(10):

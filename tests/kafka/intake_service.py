@@ -12,7 +12,7 @@ import httpx2
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from shutong_core.audit.access import AccessVerifier
-from shutong_core.runtime.cluster import cluster_id, ensure_topics
+from shutong_core.runtime.cluster import bus_name, ensure_topics
 from shutong_core.runtime.node import Node
 from shutong_core.runtime.settings import Settings
 from shutong_core.wire.busrecords import AccessEvent
@@ -87,7 +87,7 @@ def settings(kafka_address: str, prefix: str, tmp_path: Path, **producer: Any) -
 async def prepared(node: Node, lists: Lists) -> str:
     assert lists.version is not None
     await ensure_topics(node.client, topic_specs(lists.version, node.topics, 1, 1))
-    return await cluster_id(node.client)
+    return await bus_name(node.client, node.settings.prefix)
 
 
 def events(count: int, start: int = 0, **changed: Any) -> list[dict[str, Any]]:

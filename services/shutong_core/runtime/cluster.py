@@ -180,3 +180,11 @@ async def _differences(
                     if actual.get(setting) != value
                 ]
     return tuple(found)
+
+
+async def bus_name(client: Mapping[str, Any], prefix: str) -> str:
+    """What the audit and every delivery chain call this bus: `<cluster id>/<topic prefix>`.
+
+    The prefix belongs to it because one cluster may carry several buses.
+    """
+    return f"{await cluster_id(client)}/{prefix}"
