@@ -18,6 +18,11 @@ LOADED = Profile(512, ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"))
 _SIGHTINGS: Counter[str] = Counter()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What was met is asked when everything was tried."""
+    items.sort(key=lambda item: item.path.name == "test_sightings.py")
+
+
 @pytest.fixture(scope="session")
 def fault_kafka(
     tmp_path_factory: pytest.TempPathFactory, kafka_tools: Toolchain

@@ -1,22 +1,14 @@
-"""A bus for one fault test: topics, list, a flow of records, broker processes to be harmed.
+"""A bus for one fault test: topics, list, a flow of records.
 
-Broker processes are real (`python -m shutong_broker`), set up by the environment only. What is
-published is written by librdkafka and noted when acknowledged.
+What is published is written by librdkafka and noted when acknowledged.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import random
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
-import urllib.request
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -198,131 +190,3 @@ class Flow:
             on_delivery=lambda error, _: self.acknowledged.append(serial) if not error else None,
         )
         self._producer.poll(0)
-
-
-class BrokerProcess:
-    """One broker process, its log and its metrics."""
-
-    def __init__(
-        self,
-        bus: Bus,
-        *,
-        bootstrap: str | None = None,
-        failpoint: str | None = None,
-        mutant: str | None = None,
-        records_max: int = 20,
-    ) -> None:
-        self.log_path = bus.directory / f"broker-{uuid.uuid4().hex[:6]}.log"
-        self.port = _free_port()
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith("SHUTONG_")
-        } | {
-            "SHUTONG_PREFIX": bus.prefix,
-            "SHUTONG_DATA_DIR": str(bus.directory),
-            "SHUTONG_KAFKA_BOOTSTRAP_SERVERS": bootstrap or bus.bootstrap,
-            "SHUTONG_KAFKA_REPLICATION": "1",
-            "SHUTONG_KAFKA_MIN_ISR": "1",
-            "SHUTONG_BROKER_ADMIN_PORT": str(self.port),
-            "SHUTONG_BROKER_SESSION_TIMEOUT_MS": "6000",
-            "SHUTONG_BROKER_TRANSACTION_RECORDS_MAX": str(records_max),
-        }
-        if failpoint:
-            environment["SHUTONG_BROKER_FAILPOINT"] = failpoint
-        command = [sys.executable, "-m", "shutong_broker"]
-        if mutant:
-            command = [sys.executable, str(Path(__file__).with_name("mutant_broker.py")), mutant]
-        with self.log_path.open("wb") as log:
-            self._process = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=subprocess.STDOUT
-            )
-
-    def __enter__(self) -> BrokerProcess:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGCONT)
-            self.kill9()
-
-    @property
-    def exit_code(self) -> int | None:
-        """None while it runs."""
-        return self._process.poll()
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal."""
-        self._process.send_signal(number)
-
-    def kill9(self) -> None:
-        """SIGKILL, and wait until it is gone."""
-        self._process.kill()
-        self._process.wait(10)
-
-    def wait_killed(self, seconds: float = 45) -> None:
-        """Wait until a failpoint has killed it."""
-        self._process.wait(seconds)
-        assert self.exit_code == -signal.SIGKILL, self.tail()
-
-    def stop(self) -> None:
-        """SIGTERM; it must drain and end well."""
-        self._process.terminate()
-        assert self._process.wait(25) == 0, self.tail()
-
-    def entries(self) -> list[dict[str, Any]]:
-        """Its log so far; a line that is being written is left out."""
-        found = []
-        for line in self.log_path.read_bytes().splitlines():
-            try:
-                found.append(json.loads(line))
-            except ValueError:
-                continue
-        return found
-
-    def events(self, event: str, **fields: Any) -> list[dict[str, Any]]:
-        """Lines of its log with this event and these fields."""
-        wanted = {"event": event, **fields}.items()
-        return [
-            entry
-            for entry in self.entries()
-            if all(entry.get(name) == value for name, value in wanted)
-        ]
-
-    def endings(self) -> list[dict[str, Any]]:
-        """Ends of tenures of lanes, by a fault or because the lane was let go."""
-        return [
-            *self.events("lane attempt ended"),
-            *self.events("lane status", state="released"),
-        ]
-
-    def failures(self, error_type: str) -> list[dict[str, Any]]:
-        """Tenures of lanes that ended by this error."""
-        return self.events("lane attempt ended", error_type=error_type)
-
-    def wait_serving(self, lanes: int = 1, seconds: float = 40) -> None:
-        """Wait until that many lanes were taken."""
-        until(
-            lambda: len({each["lane"] for each in self.events("lane taken")}) >= lanes,
-            seconds,
-            f"{lanes} lanes taken; log ends: {self.tail()}",
-        )
-
-    def transactions(self, outcome: str) -> float:
-        """Its own count of transactions with this outcome."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=5) as answer:
-            text = answer.read().decode()
-        return sum(
-            float(line.rsplit(" ", 1)[1])
-            for line in text.splitlines()
-            if line.startswith("shutong_transactions_total{") and f'outcome="{outcome}"' in line
-        )
-
-    def tail(self) -> str:
-        """The last lines of its log, without the client's chatter."""
-        lines = self.log_path.read_text(errors="replace").splitlines()
-        return "\n".join(line[:300] for line in lines if '"aiokafka' not in line)[-2500:]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, ParamSpec, TypeVar
 
-from faults.fault_bus import BrokerProcess, Bus
+from faults.fault_bus import Bus
+from faults.processes import BrokerProcess
 from faults.proxy import KafkaProxy
 from shutong_core.runtime.kafka_server import EmbeddedKafka
 

@@ -14,7 +14,8 @@ from collections.abc import Callable
 import pytest
 
 from faults.checker import Report, check, snapshot
-from faults.fault_bus import BrokerProcess, Bus, Flow, until
+from faults.fault_bus import Bus, Flow, until
+from faults.processes import BrokerProcess
 from faults.proxied import aside, broker_behind, cut_held, proxied
 from faults.proxy import END_TXN, INIT_PRODUCER_ID, TXN_OFFSET_COMMIT
 from shutong_core.runtime.kafka_server import EmbeddedKafka

@@ -16,7 +16,8 @@ from typing import get_args
 import pytest
 
 from faults.checker import Log, Report, aborted, check, snapshot
-from faults.fault_bus import BrokerProcess, Bus, Flow
+from faults.fault_bus import Bus, Flow
+from faults.processes import BrokerProcess
 from shutong_broker.failpoint import Step
 from shutong_core.runtime.kafka_server import EmbeddedKafka
 

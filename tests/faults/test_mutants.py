@@ -16,7 +16,8 @@ from confluent_kafka.admin import (
 )
 
 from faults.checker import Report, check
-from faults.fault_bus import BrokerProcess, Bus, Flow, until
+from faults.fault_bus import Bus, Flow, until
+from faults.processes import BrokerProcess
 from shutong_core.runtime.kafka_server import EmbeddedKafka
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from faults.checker import Report, check, read, snapshot
-from faults.fault_bus import BrokerProcess, Bus, Flow, until
+from faults.fault_bus import Bus, Flow, until
+from faults.processes import BrokerProcess
 from shutong_core.audit.header import parse_header
 from shutong_core.runtime.kafka_server import EmbeddedKafka
 
