@@ -128,8 +128,11 @@ class Window:
         return self._high
 
     def covers(self, position: Mapping[int, int]) -> bool:
-        """Whether everything between `position` and `high` is held."""
-        return all(self._low[each] <= at <= self._high[each] for each, at in position.items())
+        """Whether everything between `position` and `high` is held, of every partition it names."""
+        return all(
+            each in self._low and self._low[each] <= at <= self._high[each]
+            for each, at in position.items()
+        )
 
     def add(self, partition: int, records: Sequence[Stored], reached: int) -> None:
         """Take in what follows `high`: whole record batches, the offset after them."""

@@ -254,3 +254,9 @@ def test_a_stand_is_only_taken_from_its_own_seal() -> None:
     ):
         with pytest.raises(Rejected):
             open_stand(secret, CLUSTER, whose, data)
+
+
+def test_a_window_over_some_partitions_does_not_cover_a_position_that_names_others() -> None:
+    window = Window({0: 5}, 1000)
+    assert window.covers({0: 5})
+    assert not window.covers({0: 5, 1: 0})
