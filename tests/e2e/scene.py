@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -359,11 +358,6 @@ def decoded(bus: Bus, records: Iterable[Stored]) -> list[tuple[Stored, dict[str,
         datum = fastavro.schemaless_reader(io.BytesIO(each.value[5:]), schema)
         found.append((each, datum))
     return found
-
-
-def new_id() -> str:
-    """An event id or key that no other test uses."""
-    return uuid.uuid4().hex
 
 
 def _base64(raw: bytes) -> str:

@@ -127,27 +127,28 @@ def test_each_grant_gets_its_records_and_no_other(
 ) -> None:
     marks = {"aid-city": "case_no", "aid-urban": "name", "aid-towns": "name"}
     marks |= {"licence-market": "series", "gauge-open": "gauge_id", "gauge-levels": "level"}
+    ours = {each.value for each in scene.mint.made}  # other tests publish too
     for grant, item in marks.items():
         want = sorted(each.data[item] for each in scene.sent if grant in each.placed)
-        assert sorted(datum[item] for _, datum in delivered[grant]) == want
-    want_masked = sum("aid-masked" in each.placed for each in scene.sent)
-    assert len(delivered["aid-masked"]) == want_masked
+        got = [datum[item] for _, datum in delivered[grant]]
+        assert sorted(value for value in got if value in ours) == want
 
 
 def test_masks_hide_what_they_must(
     scene: Scene, delivered: dict[str, list[tuple[Stored, dict[str, Any]]]]
 ) -> None:
     hashes: dict[str, set[str]] = {}
-    for _, datum in delivered["aid-masked"]:
+    ours = [each for _, each in delivered["aid-masked"] if each["birth_date"] == "1950"]
+    assert len(ours) == sum("aid-masked" in each.placed for each in scene.sent)
+    for datum in ours:
         assert datum["name"] == "石********"
         assert datum["id_number"] == f"{ID_AREA}********"
-        assert datum["birth_date"] == "1950"
         assert datum["amount"] == "[1000,1000000000)"
         assert datum["score"] in {"≥10", "[0,10)"}
         for item in ("case_no", "account_no", "tags", "remark"):
             assert len(base64.urlsafe_b64decode(datum[item] + "==")) == 16
             hashes.setdefault(item, set()).add(datum[item])
-    assert {len(each) for each in hashes.values()} == {len(delivered["aid-masked"])}
+    assert {len(each) for each in hashes.values()} == {len(ours)}
 
 
 def test_a_hidden_key_is_replaced_by_one_that_means_nothing_elsewhere(
