@@ -29,7 +29,7 @@ def _changing_placements(change: Callable[[Any, Any], list[Any]]) -> None:
         decision = original(self, record, facts, now_ms)
         if record.offset % EVERY == 3 and decision.placements:
             changed = [each for placed in decision.placements for each in change(record, placed)]
-            return replace(decision, placements=tuple(changed))
+            return decision._replace(placements=tuple(changed))
         return decision
 
     PolicyInterpreter.decide = decide  # type: ignore[method-assign]
@@ -37,7 +37,7 @@ def _changing_placements(change: Callable[[Any, Any], list[Any]]) -> None:
 
 def leak_a_field() -> None:
     """Some records are placed with an item that is not granted."""
-    _changing_placements(lambda record, placed: [replace(placed, value=record.value)])
+    _changing_placements(lambda record, placed: [placed._replace(value=record.value)])
 
 
 def drop_a_record() -> None:
