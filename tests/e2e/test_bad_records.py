@@ -6,6 +6,7 @@ of them.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from confluent_kafka import KafkaError, Producer
 from e2e.kafka_reading import read_all
 from e2e.samples import aid, gauge, new_id
 from e2e.scene import ELSEWHERE, avro, decoded, write_direct
+from e2e.waiting import until
 from e2e.whole_bus import LANES, Answer, Bus
 from shutong_core.wire.busrecords import QuarantineRecord
 from shutong_core.wire.keys import partition_of
@@ -183,12 +185,8 @@ def test_refused_by_the_lane_and_told_to_its_publisher(
     _, reason, path = BY_THE_LANE[name]
     result = over_http.results[name]
     assert result["outcome"] == "accepted"
-    told = [
-        each
-        for each in _refusals(bus, "city-civil")
-        if (each["partition"], each["offset"]) == (result["partition"], result["offset"])
-        and each["dataset"] == "aid-decision"
-    ]
+    place = result["partition"], result["offset"]
+    told = _told(bus, "city-civil", "aid-decision", place)
     assert [(each["reason"], each["path"], each["id"]) for each in told] == [
         (reason, path, result["id"])
     ]
@@ -202,16 +200,19 @@ def test_the_good_records_around_them_flow(bus: Bus, over_http: OverHttp) -> Non
     assert {each: placed.count(each) for each in over_http.good} == dict.fromkeys(over_http.good, 1)
 
 
-def _refusals(bus: Bus, system: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
-    path = "/v1/refusals?limit=1000"
-    while True:
-        answer = bus.ask(system, "producer", path)
-        assert answer.status == 200, answer.raw
-        found += answer.json["refusals"]
-        if not answer.json["more"]:
-            return found
-        path = f"/v1/refusals?limit=1000&since={answer.json['next']}"
+def _told(bus: Bus, system: str, dataset: str, place: tuple[int, int]) -> list[dict[str, Any]]:
+    """What GET /v1/refusals tells `system` of the record at that place of inbound."""
+
+    def look() -> list[dict[str, Any]]:
+        return [
+            each
+            for each in bus.refusals(system)
+            if (each["dataset"], each["partition"], each["offset"]) == (dataset, *place)
+        ]
+
+    with contextlib.suppress(AssertionError):
+        return list(until(look, 2, "the refusal is told"))
+    return []
 
 
 # Straight into Kafka.
@@ -401,12 +402,7 @@ _NOT_TOLD = pytest.mark.xfail(
 def test_the_only_writer_is_told_of_what_it_wrote_wrongly(
     bus: Bus, written: Written, name: str
 ) -> None:
-    lane, offset = written.places[written.names[name]]
-    told = [
-        each
-        for each in _refusals(bus, "city-water")
-        if (each["partition"], each["offset"], each["dataset"]) == (lane, offset, "gauge-reading")
-    ]
+    told = _told(bus, "city-water", "gauge-reading", written.places[written.names[name]])
     assert [each["reason"] for each in told] == [DIRECT_REASONS[name]]
 
 

@@ -216,6 +216,18 @@ class Bus:
                 return found
             query = {"cursor": answer.json["next_cursor"]}
 
+    def refusals(self, who: str) -> list[dict[str, Any]]:
+        """All that GET /v1/refusals tells `who`."""
+        found: list[dict[str, Any]] = []
+        path = "/v1/refusals?limit=1000"
+        while True:
+            answer = self.ask(who, "producer", path)
+            assert answer.status == 200, answer.raw
+            found += answer.json["refusals"]
+            if not answer.json["more"]:
+                return found
+            path = f"/v1/refusals?limit=1000&since={answer.json['next']}"
+
     def wait_decided(self, seconds: float = 40.0) -> None:
         """Wait until the lanes have decided every record there is."""
         topics = self.topics
