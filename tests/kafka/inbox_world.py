@@ -112,6 +112,7 @@ class Inbox:
     parts: Parts
     http: httpx2.AsyncClient
     cluster: str
+    client: Mapping[str, Any]
     chains: dict[tuple[str, int], tuple[int, bytes]] = field(default_factory=dict)
     written: int = 0
 
@@ -141,30 +142,34 @@ class Inbox:
                 assert body["at_end"]
                 return records, body["next_cursor"]
 
-    def placements(self, towns: Sequence[str]) -> dict[str, list[Placement]]:
+    def placements(self, towns: Sequence[str], **item: Any) -> dict[str, list[Placement]]:
         """What the policy places for records of these towns."""
         found: dict[str, list[Placement]] = {}
         for town in towns:
             self.written += 1
-            record = {"decision_no": f"MZ-{self.written:05d}", "town_code": town}
+            record = {"decision_no": f"MZ-{self.written:05d}", "town_code": town, **item}
             decision = self.world.decide({"record": record})
             assert decision.refusal is None
             for each in decision.placements:
                 found.setdefault(each.grant, []).append(each)
         return found
 
-    async def place(self, *towns: str, lane: int = 0, spoil: str | None = None) -> None:
+    async def place(
+        self, *towns: str, lane: int = 0, spoil: str | None = None, **item: Any
+    ) -> None:
         """Write a batch per grant, as a lane does, in a transaction; `spoil` alters that grant's.
 
         Spoilt: the chain goes on as if the last record had another value.
         """
         producer = AIOKafkaProducer(
-            **self.node.client, transactional_id=f"{self.node.topics.prefix}.test.{lane}"
+            **self.client,
+            transactional_id=f"{self.node.topics.prefix}.test.{lane}",
+            max_batch_size=2**20,
         )
         await producer.start()
         try:
             async with producer.transaction():
-                for grant, placed in self.placements(towns).items():
+                for grant, placed in self.placements(towns, **item).items():
                     await self._batch(producer, grant, placed, lane, spoilt=grant == spoil)
         finally:
             await producer.stop()
@@ -182,14 +187,16 @@ class Inbox:
         builder = producer.create_batch()
         for index, each in enumerate(placed):
             segment = [] if index else [("shutong_segment", Segment(lane, k, chain).encode())]
-            builder.append(
-                key=each.key,
-                value=each.value,
-                timestamp=None,
-                headers=[*segment, *each.headers],
-            )
+            headers = [*segment, *each.headers]
+            added = builder.append(key=each.key, value=each.value, timestamp=None, headers=headers)
+            assert added is not None
         builder.close()
-        future = await producer.send_batch(builder, self.node.topics.delivery(grant), partition=0)
+        assert self.lists.version is not None
+        row = self.lists.version.grant(grant)
+        partition = lane if row is not None and row.partitions == "lanes" else 0
+        future = await producer.send_batch(
+            builder, self.node.topics.delivery(grant), partition=partition
+        )
         await future
         pairs = [(each.key, each.value) for each in placed]
         if spoilt:
@@ -198,7 +205,7 @@ class Inbox:
 
     async def topic(self, name: str, partitions: int = 1) -> list[Any]:
         """Everything in a topic now."""
-        reader = AIOKafkaConsumer(**self.node.client, auto_offset_reset="earliest")
+        reader = AIOKafkaConsumer(**self.client, auto_offset_reset="earliest")
         await reader.start()
         try:
             places = [TopicPartition(name, n) for n in range(partitions)]
@@ -256,9 +263,13 @@ def node_at(address: str, prefix: str, data_dir: Path) -> Node:
 
 @asynccontextmanager
 async def inbox(
-    address: str, prefix: str, data_dir: Path, given: World | None = None
+    address: str,
+    prefix: str,
+    data_dir: Path,
+    given: World | None = None,
+    direct: Mapping[str, Any] | None = None,
 ) -> AsyncIterator[Inbox]:
-    """A service at work, with its topics."""
+    """A service at work, with its topics; `direct`: the tests' own way to Kafka."""
     it = given or world()
     node = node_at(address, prefix, data_dir)
     registry = Registry()
@@ -269,7 +280,7 @@ async def inbox(
             number = len(registry.versions(subject)) + 1
             registry.add(Registration(each.delivered_id, subject, number, schema))
     lists = Lists(it.version, registry)
-    await ensure_topics(node.client, topic_specs(it.version, node.topics, 1, 1))
+    await ensure_topics(direct or node.client, topic_specs(it.version, node.topics, 1, 1))
     cluster = await bus_name(node.client, node.settings.prefix)
     async with running(node, lists, Keys(), cluster) as parts:
         await parts.writer.wait_ready(10)
@@ -277,4 +288,4 @@ async def inbox(
             while not parts.book.ready:
                 await asyncio.sleep(0.02)
         async with httpx2.AsyncClient(base_url=parts.http.url, timeout=40) as http:
-            yield Inbox(node, lists, it, parts, http, cluster)
+            yield Inbox(node, lists, it, parts, http, cluster, direct or node.client)

@@ -13,6 +13,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
+from faults.proxy import KafkaProxy
 from kafka.inbox_world import (
     HOST_ORG,
     SHUIZHAI,
@@ -22,6 +23,8 @@ from kafka.inbox_world import (
     ZHUANSHUI_ORG,
     Inbox,
     inbox,
+    node_at,
+    world,
 )
 from shutong_core.audit.chain import extend, genesis, territory_genesis
 from shutong_core.domain.reasons import Reason
@@ -358,3 +361,57 @@ async def test_many_waiting_requests_of_one_system_are_turned_away(bus: Inbox) -
     answers = [answer.status_code for answer in await asyncio.gather(*waiting)]
     assert sorted(set(answers)) == [200, 429]
     assert answers.count(200) == 16
+
+
+async def test_a_long_backlog_over_several_partitions_comes_once_while_others_read_elsewhere(
+    kafka: EmbeddedKafka, prefix: str, tmp_path: Path
+) -> None:
+    given = world(partitions="lanes")
+    async with inbox(kafka.bootstrap_servers, prefix, tmp_path, given) as bus:
+        # More than a window holds, so that readers really stand at different places.
+        for n in range(6):
+            await bus.place(*([SHUIZHAI] * 300 + [ZHUANSHUI] * 100), lane=n % 3)
+        readers = (
+            (MEIZHOU_GRANT, "key-city", 1000, 2400),
+            (MEIZHOU_GRANT, "key-city", 313, 2400),
+            (MEIZHOU_GRANT, "key-city", 171, 2400),
+            (TOWNS_GRANT, "key-shuizhai", 500, 1800),
+            (TOWNS_GRANT, "key-zhuanshui", 7, 600),
+        )
+        found = await asyncio.gather(
+            *(bus.read_all(grant, key, limit) for grant, key, limit, _ in readers)
+        )
+        for (records, _), (_, _, _, expected) in zip(found, readers, strict=True):
+            numbers = [each["data"]["decision_no"] for each in records]
+            assert len(numbers) == len(set(numbers)) == expected
+            for partition in range(3):
+                offsets = [r["offset"] for r in records if r["partition"] == partition]
+                assert offsets == sorted(offsets)
+        for (grant, key, _, expected), (_, cursor) in list(zip(readers, found, strict=True))[2:]:
+            receipts = (await bus.countersign(grant, cursor, key)).json()["receipts"]
+            covered = [each["body"]["to"] - each["body"]["from"] + 1 for each in receipts]
+            assert (len(covered), sum(covered)) == (3, expected)
+
+
+async def test_without_kafka_there_is_a_passing_fault_in_bounded_time_then_all_is_well(
+    kafka: EmbeddedKafka, prefix: str, tmp_path: Path
+) -> None:
+    async with KafkaProxy(kafka.ports.advertised, kafka.ports.proxied) as proxy:
+        maker = node_at(kafka.bootstrap_servers, prefix, tmp_path)
+        address = kafka.proxied_bootstrap_servers
+        async with inbox(address, prefix, tmp_path, direct=maker.client) as bus:
+            await bus.place(SHUIZHAI)
+            _, cursor = await bus.read_all(MEIZHOU_GRANT, "key-city")
+            await proxy.refuse()
+            begun = time.monotonic()
+            fresh = await bus.get(MEIZHOU_GRANT)
+            assert reason(fresh) == (503, "KAFKA_UNAVAILABLE")
+            assert reason(await bus.countersign(MEIZHOU_GRANT, cursor))[0] == 503
+            assert time.monotonic() - begun < 25
+            await proxy.accept_again()
+            await bus.place(SHUIZHAI)
+            async with asyncio.timeout(20):
+                while (await bus.get(MEIZHOU_GRANT)).status_code != 200:
+                    await asyncio.sleep(0.2)
+            answer = await bus.get(MEIZHOU_GRANT, cursor=cursor, wait_ms=10_000)
+            assert len(answer.json()["records"]) == 1
