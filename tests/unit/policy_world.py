@@ -7,13 +7,15 @@ grant. Rows are given as their JSON bodies, so that scenarios can be data.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from shutong_broker.policy.build import build_policy
+from shutong_broker.policy.interpret import PolicyInterpreter
 from shutong_broker.policy.model import DatasetPolicy, Decision, InboundRecord, LaneFacts
+from shutong_broker.policy.plan import DatasetPlan
 from shutong_core.domain.catalogue import Dataset
 from shutong_core.domain.errors import Rejected
 from shutong_core.domain.grants import Grant
@@ -175,7 +177,11 @@ def now_ms(moment: str = NOW) -> int:
 class World:
     """A list built from bent rows, its policy, and records to decide by it."""
 
-    def __init__(self, given: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        given: Mapping[str, Any] | None = None,
+        make: Callable[[DatasetPlan, RegionTable], DatasetPolicy] = PolicyInterpreter,
+    ) -> None:
         given = given or {}
         self.schema = schema(given.get("schema"))
         self.other = schema({"remarks": None})
@@ -196,9 +202,9 @@ class World:
         for row_id in given.get("without", []):
             del rows[row_id]
         self.version = next_version(None, rows.values(), (), listing.EFFECTIVE_MS)
-        self.policy: DatasetPolicy = build_policy(self.version, self.schemas, table(), keys)[
-            dataset.id
-        ]
+        self.policy: DatasetPolicy = build_policy(
+            self.version, self.schemas, table(), keys, make
+        )[dataset.id]
 
     def _dataset(self, change: Mapping[str, Any], versions: list[int]) -> Dataset:
         refs = [

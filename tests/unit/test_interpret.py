@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from shutong_broker.policy.compiled import CompiledPolicy
+from shutong_broker.policy.interpret import PolicyInterpreter
 from shutong_broker.policy.model import Decision, LaneFacts
 from shutong_broker.policy.plan import DatasetPlan
 from shutong_core.domain.reasons import Reason
@@ -48,11 +50,12 @@ def load(name: str) -> dict[str, Any]:
     return scenario
 
 
+@pytest.mark.parametrize("make", [PolicyInterpreter, CompiledPolicy])
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_scenario(name: str) -> None:
+def test_scenario(name: str, make: type[PolicyInterpreter] | type[CompiledPolicy]) -> None:
     scenario = load(name)
     then = scenario["then"]
-    world = World(scenario.get("given"))
+    world = World(scenario.get("given"), make)
     decision = world.decide(scenario.get("when"))
     assert decision.refusal is (Reason[then["refusal"]] if "refusal" in then else None)
     assert decision.path == then.get("path", "")

@@ -21,6 +21,7 @@ from shutong_broker.policy.model import (
     Operation,
     Placement,
     Withheld,
+    WithheldGrants,
 )
 from shutong_broker.policy.plan import DatasetPlan, Datum, GrantPlan, ProjectionPlan, SchemaPlan
 from shutong_core.domain.reasons import Reason
@@ -353,5 +354,5 @@ def _decision(
         tokens=reading.tokens,
         operation=reading.operation,
         placements=placements,
-        withheld=withheld,
+        withheld=WithheldGrants.listed(withheld),
     )

@@ -1,0 +1,278 @@
+"""Generates the decision on one schema version: walk, checks, verdicts, one function.
+
+Beside it stand small functions, one for each form of condition and projection that grants have,
+called with what differs between grants of one form. The text is the same for the same schema and
+list, and made to be read: `shutong policy explain` shows it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from shutong_broker.policy.checkgen import CannotCompile, CheckWriter
+from shutong_broker.policy.conditiongen import ConditionText
+from shutong_broker.policy.decideneeds import (
+    Layout,
+    Run,
+    columns_of,
+    condition_places,
+    layout_of,
+    placeable,
+)
+from shutong_broker.policy.emit import Emission
+from shutong_broker.policy.keyedhash import hidden_key
+from shutong_broker.policy.matching import Candidate, Matcher
+from shutong_broker.policy.minors import any_under_14
+from shutong_broker.policy.model import Decision, Operation, Placement
+from shutong_broker.policy.plan import DatasetPlan, GrantPlan, ProjectionPlan, SchemaPlan
+from shutong_broker.policy.rawvalues import raw_mask
+from shutong_broker.policy.walkgen import WalkWriter
+from shutong_broker.policy.walkrun import UUID_FORM, Declined, decline, length, varint
+from shutong_broker.policy.withholding import NONE_WITHHELD, Withheld, WithheldGrants
+from shutong_core.domain.reasons import Reason
+from shutong_core.domain.regions import RegionTable
+from shutong_core.wire.framing import frame_prefix
+from shutong_core.wire.shapes import RANGES, Nullable, inner
+
+#: What a birth date may be taken from as a moment, and what one day of it counts.
+_DAYS = {"timestamp-millis": 86_400_000, "timestamp-micros": 86_400_000_000}
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """A schema version ready to decide: the function, its grants, the text it was made from."""
+
+    decide: Callable[..., Decision]
+    matcher: Matcher
+    source: str
+
+
+def generate(dataset: DatasetPlan, plan: SchemaPlan, table: RegionTable) -> Generated:
+    """The decision on `plan`'s records. Raises CannotCompile where only the interpreter can."""
+    return _Generator(dataset, plan, table).generate()
+
+
+def refused(  # noqa: D103 - named in the generated text
+    reason: Reason,
+    path: str,
+    publisher: str,
+    event_id: str | None,
+    body: bytes,
+    tokens: tuple[bytes, ...],
+    operation: Operation,
+) -> Decision:
+    return Decision(
+        reason, path, publisher, event_id, body, tokens, operation, (), NONE_WITHHELD
+    )
+
+
+_NAMESPACE: dict[str, Any] = {
+    "Declined": Declined,
+    "Decision": Decision,
+    "Placement": Placement,
+    "PUT": Operation.PUT,
+    "decline": decline,
+    "WithheldGrants": WithheldGrants,
+    "join": b"".join,
+    "length": length,
+    "new": tuple.__new__,
+    "number": int.from_bytes,
+    "refused": refused,
+    "unpack_double": struct.Struct("<d").unpack_from,
+    "unpack_float": struct.Struct("<f").unpack_from,
+    "uuid_form": UUID_FORM.fullmatch,
+    "varint": varint,
+    "under_14": any_under_14,
+}
+
+_VERDICTS = """\
+placements = []
+withheld = ()
+made = {}
+young = None
+for grant, condition, literals, not_met, minor, share, project, pieces, hide, events in found:
+    if condition is not None and not condition(r, literals):
+        withheld += (not_met,)
+        continue
+    if minor is not None:
+        if young is None:
+            young = is_young(r, moment)
+        if young:
+            withheld += (minor,)
+            continue
+    value = made.get(share)
+    if value is None:
+        value = made[share] = project(r, pieces)
+    placements.append(new(Placement, (
+        grant,
+        key if hide is None else hide(key),
+        value,
+        () if events is None else events(operation, partition, offset, arrived_ms),
+    )))
+return new(Decision, (
+    None, "", publisher, event_id, b, tokens, operation, (*placements,),
+    WithheldGrants(match.shared, withheld, match) if withheld else match.all_placed,
+))"""
+
+
+class _Generator:
+    """One generation."""
+
+    def __init__(self, dataset: DatasetPlan, plan: SchemaPlan, table: RegionTable) -> None:
+        self.dataset = dataset
+        self.plan = plan
+        self.table = table
+        self.layout: Layout = layout_of(plan)
+        self.grants = tuple(placeable(plan, self.layout))
+        self.roles = sorted({str(grant.region_item) for grant in self.grants})
+        self.out = Emission(_NAMESPACE)
+        self.projections: dict[int, tuple[int, str, tuple[Any, ...]]] = {}
+        self.texts: dict[str, str] = {}
+
+    def generate(self) -> Generated:
+        """Text, then functions, then the grants that call them."""
+        forms = [(grant, self.condition(grant), self.projection(grant)) for grant in self.grants]
+        self.young()
+        self.decide()
+        namespace = self.out.build()
+        candidates = {
+            grant.grant.id: self.candidate(grant, namespace, *names) for grant, *names in forms
+        }
+        matcher = Matcher(
+            self.dataset.grants, self.plan.grants, candidates, self.roles, self.table
+        )
+        return Generated(namespace["decide"], matcher, self.out.text)
+
+    def function(self, kind: str, returned: str) -> str:
+        """The name of the function (r, k) that returns `returned`; one for each text."""
+        name = self.texts.get(returned)
+        if name is None:
+            name = self.texts[returned] = f"{kind}_{len(self.texts)}"
+            with self.out.block(f"def {name}(r, k):"):
+                self.out(f"return {returned}")
+            self.out("")
+        return name
+
+    def condition(self, grant: GrantPlan) -> tuple[str, tuple[Any, ...]] | None:
+        """The function of the grant's condition and its literals."""
+        if grant.condition is None:
+            return None
+        shapes = {name: self.layout.shapes[index] for name, index in self.layout.names.items()}
+        writer = ConditionText(shapes, condition_places(grant, self.layout))
+        text = writer.is_true(grant.condition.root)
+        return self.function("condition", text), tuple(writer.literals)
+
+    def projection(self, grant: GrantPlan) -> tuple[int, str, tuple[Any, ...]]:
+        """Number, function and pieces of the grant's projection; shared where the plan is."""
+        plan = grant.projection
+        if plan is None:
+            raise CannotCompile
+        known = self.projections.get(id(plan))
+        if known is None:
+            known = (len(self.projections), *self.new_projection(grant, plan))
+            self.projections[id(plan)] = known
+        return known
+
+    def new_projection(
+        self, grant: GrantPlan, plan: ProjectionPlan
+    ) -> tuple[str, tuple[Any, ...]]:
+        """The function that joins slices and masked values behind the frame's prefix."""
+        pieces: list[Any] = [frame_prefix(plan.delivered_id)]
+        parts = ["k[0]"]
+        for column in columns_of(grant, plan, self.layout):
+            if isinstance(column, Run):
+                parts.append(f"r[0][r[{column.first}]:r[{column.end}]]")
+                continue
+            mask = grant.grant.items[column.item]
+            if isinstance(mask, str):
+                raise CannotCompile
+            shape = self.layout.shapes[self.layout.names[column.item]]
+            nullable = isinstance(shape, Nullable)
+            parts.append(f"k[{len(pieces)}](r[{column.place}])")
+            pieces.append(raw_mask(mask, inner(shape), nullable, grant.secret))
+        text = " + ".join(parts) if len(parts) < 4 else f"join(({', '.join(parts)}))"
+        return self.function("project", text), tuple(pieces)
+
+    def young(self) -> None:
+        """The function that tells whether the record is of a person under 14."""
+        tests = []
+        if not all(grant.grant.minors for grant in self.grants):
+            tests = [self.born(item) for item in self.plan.births]
+        with self.out.block("def is_young(r, moment):"):
+            self.out(f"return {' or '.join(tests) or 'False'}")
+        self.out("")
+
+    def born(self, item: str) -> str:
+        """An expression: the item tells a person under 14, or cannot be read as a birth."""
+        shape = inner(self.layout.shapes[self.layout.names[item]])
+        value = f"r[{self.layout.value_place(item)}]"
+        logical = shape.logical or ""
+        if logical == "date":
+            test = f"{value} >= moment.adult_before"
+        elif logical in _DAYS:
+            day = _DAYS[logical]
+            last = RANGES["long", logical][1] - day // 3
+            # The last hours of the calendar have no day in China: left to the interpreter.
+            born = f"({value} + {day // 3}) // {day} >= moment.adult_before"
+            test = f"({value} > {last} and decline() or {born})"
+        elif self.layout.is_text(item):
+            test = f"under_14(({value}.decode(),), moment.today)"
+        else:
+            test = "True"
+        return f"({value} is not None and {test})"
+
+    def decide(self) -> None:
+        """The main function; its walk keeps what the rest of the text turned out to need."""
+        out = self.out
+        head = "def decide(b, key, partition, offset, arrived_ms, head, repeat, moment):"
+        with out.block(head):
+            mark = len(out.lines)
+            CheckWriter(out, self.layout, self.dataset, self.plan).write()
+            self.verdicts()
+            rest = out.lines[mark:]
+            del out.lines[mark:]
+            WalkWriter(out, self.plan.schema.record, self.layout.needs).write()
+            out("publisher, event_id, operation, fault, jurisdiction, _ = head")
+            out.lines += rest
+
+    def verdicts(self) -> None:
+        """From the record's regions to its placements."""
+        out = self.out
+        regions = [self.layout.value(item) for item in self.roles]
+        raws = f"({', '.join(regions)})" if len(regions) > 1 else "".join(regions) or "None"
+        out(f"match = moment[{raws}]", "found = match.candidates")
+        with out.block("if not found:"):
+            out(
+                "return new(Decision, (",
+                '    None, "", publisher, event_id, b, tokens, operation, (), match.all_placed,',
+                "))",
+            )
+        out(f"r = ({', '.join(self.layout.row)},)")
+        out(*_VERDICTS.splitlines())
+
+    def candidate(
+        self,
+        grant: GrantPlan,
+        namespace: dict[str, Any],
+        condition: tuple[str, tuple[Any, ...]] | None,
+        projection: tuple[int, str, tuple[Any, ...]],
+    ) -> Candidate:
+        """What the generated function needs of one grant."""
+        number, project, pieces = projection
+        guarded = bool(self.plan.births) and not grant.grant.minors
+        told = grant.grant.id
+        return Candidate(
+            grant=told,
+            condition=namespace[condition[0]] if condition else None,
+            literals=condition[1] if condition else (),
+            not_met=Withheld(told, Reason.CONDITION_NOT_MET),
+            minor=Withheld(told, Reason.MINOR_NOT_GRANTED) if guarded else None,
+            number=number,
+            project=namespace[project],
+            pieces=pieces,
+            hide=None if grant.key_clear else hidden_key(grant.secret),
+            events=grant.cloudevents.headers if grant.cloudevents is not None else None,
+        )

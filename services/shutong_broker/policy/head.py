@@ -1,0 +1,130 @@
+"""What a record's headers and the dataset say of it before its body is read.
+
+A system writes the same few headers again and again: what they come to is remembered by their
+bytes. Whatever is not of that plain form goes through `read_headers`, which holds the rules.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from shutong_broker.policy.model import Operation
+from shutong_broker.policy.plan import DatasetPlan
+from shutong_broker.policy.regionmemo import RegionFlags
+from shutong_core.domain.reasons import Reason
+from shutong_core.domain.regions import RegionTable
+from shutong_core.wire.headers import (
+    EVENT_ID_CHARS_MAX,
+    EVENT_ID_HEADER,
+    PUBLISHER_HEADER,
+    TYPE_HEADER,
+    operation_of,
+    read_headers,
+)
+
+_new = tuple.__new__
+_NOBODY: tuple[str, RegionFlags | None] = ("", None)
+_TYPES_MAX = 64
+_PUBLISHERS_MAX = 16_384
+
+
+class Head(NamedTuple):
+    """Who wrote a record and what it says to be.
+
+    `publisher` is "" if unknown. `operation` is what ce_type tells, where the dataset has no
+    operation item; `fault` is set if it may not be that. `jurisdiction` tells of a region's raw
+    value whether the publisher may write for it; None if it may not write the dataset at all.
+    """
+
+    publisher: str
+    event_id: str | None
+    operation: Operation
+    fault: Reason | None
+    jurisdiction: RegionFlags | None
+    guid: str | None
+
+
+class HeadReader:
+    """Reads the heads of one dataset's records."""
+
+    def __init__(self, plan: DatasetPlan, table: RegionTable) -> None:
+        self._plan = plan
+        self._jurisdictions = {
+            organisation: RegionFlags(table, regions)
+            for organisation, regions in plan.jurisdictions.items()
+        }
+        self._types: dict[bytes, tuple[Operation, Reason | None]] = {}
+        self._publishers: dict[bytes, tuple[str, RegionFlags | None]] = {}
+        sole = (plan.sole_publisher or "") if plan.dataset.inbound == "own_client" else None
+        self._sole = None if sole is None else (sole, self._jurisdiction(sole))
+        self._last: tuple[Any, Head | None] = (None, None)
+
+    def read(self, headers: Any) -> Head | None:
+        """The head; None if the headers hold a fault, which the interpreter then names."""
+        last, head = self._last
+        if headers is last and headers.__class__ is tuple:
+            return head  # asked for the record's identity just before
+        head = self._plain(headers)
+        if head is None:
+            head = self._strict(headers)
+        self._last = (headers, head)
+        return head
+
+    def _plain(self, headers: Any) -> Head | None:
+        """The head of headers in the usual form; None if they are not in it."""
+        writer = _NOBODY
+        event_id = ce_type = None
+        found = 0
+        for name, value in headers:
+            if name == PUBLISHER_HEADER:
+                known = self._publishers.get(value)
+                if known is None:
+                    return None
+                writer, bit = known, 1
+            elif name == EVENT_ID_HEADER:
+                if value is None or not 0 < len(value) <= EVENT_ID_CHARS_MAX:
+                    return None
+                if not value.isascii():
+                    return None
+                event_id, bit = value.decode(), 2
+                if not event_id.isprintable():
+                    return None
+            elif name == TYPE_HEADER:
+                ce_type, bit = value, 4
+                if value not in self._types:
+                    return None
+            else:
+                return None
+            if found & bit:
+                return None
+            found |= bit
+        operation, fault = self._types[ce_type] if ce_type is not None else self._told(None)
+        publisher, jurisdiction = self._sole or writer
+        return _new(Head, (publisher, event_id, operation, fault, jurisdiction, None))
+
+    def _strict(self, headers: Any) -> Head | None:
+        read = read_headers(headers)
+        if isinstance(read, Reason) or isinstance(read.event_id, Reason):
+            return None
+        found = dict(headers)
+        writer, told = _NOBODY, self._told(read.ce_type)
+        if read.publisher in self._plan.systems:
+            writer = (read.publisher, self._jurisdiction(read.publisher))
+            if len(self._publishers) < _PUBLISHERS_MAX:
+                self._publishers[found[PUBLISHER_HEADER]] = writer
+        if read.ce_type is not None and len(self._types) < _TYPES_MAX:
+            self._types[found[TYPE_HEADER]] = told
+        publisher, jurisdiction = self._sole or writer
+        return Head(publisher, read.event_id, *told, jurisdiction, read.schema_guid)
+
+    def _jurisdiction(self, publisher: str) -> RegionFlags | None:
+        return self._jurisdictions.get(publisher.partition("/")[0])
+
+    def _told(self, ce_type: str | None) -> tuple[Operation, Reason | None]:
+        told = operation_of(ce_type)
+        if self._plan.dataset.operation == "ce_type":
+            if isinstance(told, Reason):
+                return Operation.PUT, told
+            return Operation(told), None
+        fault = Reason.UNKNOWN_OPERATION if told in ("correct", "delete") else None
+        return Operation.PUT, fault
