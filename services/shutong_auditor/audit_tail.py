@@ -1,8 +1,9 @@
-"""Follows topic audit from its beginning and keeps the sums of what it says."""
+"""Follows audit and receipts from their beginning and keeps the sums of what they say."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from aiokafka.errors import KafkaError
 
 from shutong_auditor.tally import Tally, TallyMaker
 from shutong_core.audit.block import parse_block
+from shutong_core.audit.receipts import DeliveryReceipt, parse_receipt
+from shutong_core.domain.catalogue import Dataset
 from shutong_core.domain.changes import Assembler, Verify
 from shutong_core.domain.errors import Rejected, Retryable
 from shutong_core.domain.regions import RegionTable
@@ -42,6 +45,9 @@ class AuditTail:
         self._next: dict[TopicPartition, int] = {}
         self._waiting: list[tuple[bytes, bytes]] = []
         self._task: asyncio.Task[None] | None = None
+        self._consumer: AIOKafkaConsumer | None = None
+        #: Records countersigned by agencies, by grant; signatures are not checked here.
+        self.acknowledged: Counter[str] = Counter()
         self.problem: str | None = None
 
     @property
@@ -58,6 +64,21 @@ class AuditTail:
     def rows(self) -> int:
         """Input records decided so far."""
         return sum(dataset.rows for dataset in self.tally.datasets.values())
+
+    async def arrived(self) -> dict[str, int]:
+        """Records in each dataset's inbound topic, repeats included.
+
+        Empty while there is no list. Raises KafkaError when Kafka does not answer.
+        """
+        version, consumer = self._assembler.version, self._consumer
+        if version is None or consumer is None:
+            return {}
+        datasets = {self._topics.inbound(row.id): row.id for row in version.of(Dataset)}
+        parts = [TopicPartition(each, n) for each in datasets for n in range(version.bus.lanes)]
+        counts = dict.fromkeys(datasets.values(), 0)
+        for part, end in (await consumer.end_offsets(parts)).items():
+            counts[datasets[part.topic]] += end
+        return counts
 
     async def start(self) -> None:
         """Begin to follow."""
@@ -94,17 +115,26 @@ class AuditTail:
             lanes = (await partitions_of(self._client, [self._topics.audit])).get(
                 self._topics.audit, 0
             )
-            parts = [lists, *(TopicPartition(self._topics.audit, lane) for lane in range(lanes))]
+            receipts = TopicPartition(self._topics.receipts, 0)
+            parts = [lists, receipts]
+            parts += [TopicPartition(self._topics.audit, lane) for lane in range(lanes)]
             consumer.assign(parts)
             for part in parts:
                 consumer.seek(part, self._next.get(part, 0))
+            self._consumer = consumer
             while lanes:
-                await self._take(consumer, lists)
+                await self._take(consumer, lists, receipts)
         finally:
+            self._consumer = None
             await stop_consumer(consumer)
 
-    async def _take(self, consumer: AIOKafkaConsumer, lists: TopicPartition) -> None:
+    async def _take(
+        self, consumer: AIOKafkaConsumer, lists: TopicPartition, receipts: TopicPartition
+    ) -> None:
         found = await consumer.getmany(timeout_ms=200)
+        for record in found.pop(receipts, ()):
+            self._take_receipt(record.value or b"")
+            self._next[receipts] = record.offset + 1
         for record in found.pop(lists, ()):
             self._take_list(record.value or b"")
             self._next[lists] = record.offset + 1
@@ -126,6 +156,14 @@ class AuditTail:
         if version is not None:
             self._versions[version.number] = version
 
+    def _take_receipt(self, value: bytes) -> None:
+        try:
+            receipt = parse_receipt(value, _any_signature)
+        except Rejected:
+            return  # not for a sum to say; verification does
+        if isinstance(receipt, DeliveryReceipt):
+            self.acknowledged[receipt.grant] += receipt.last - receipt.first + 1
+
     def _add(self, header: bytes, body: bytes) -> None:
         head, parsed = parse_block(header, body)
         version = self._versions.get(head.list_number)
@@ -135,3 +173,7 @@ class AuditTail:
         if version.digest != head.list_digest:
             raise Rejected(f"block {head.sequence} of lane {head.lane} names another list")
         self._maker.add(parsed, version)
+
+
+def _any_signature(_key_id: str, _message: bytes, _signature: bytes) -> bool:
+    return True

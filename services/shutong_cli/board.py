@@ -27,14 +27,16 @@ LEVEL_NAMES = {
     Level.TOWN: "镇 town",
 }
 RATE_WINDOW_S = 5.0
+#: Borders, titles, addresses, bars: what a picture needs beside its rows.
+FRAME_LINES = 18
 
 
 @dataclass(slots=True)
 class Figures:
-    """What the services' own metrics say, summed over processes."""
+    """What the audit does not tell: totals over all runs, latency since the services started."""
 
-    accepted: Counter[str] = field(default_factory=Counter)  # by dataset
-    refused_at_door: Counter[str] = field(default_factory=Counter)  # by dataset
+    arrived: Counter[str] = field(default_factory=Counter)  # records in inbound, by dataset
+    refused_at_door: Counter[str] = field(default_factory=Counter)  # by dataset, since the start
     fetched: Counter[str] = field(default_factory=Counter)  # by grant
     acknowledged: Counter[str] = field(default_factory=Counter)  # by grant
     latency: Counter[float] = field(default_factory=Counter)  # bucket bound (s) -> cumulative
@@ -51,7 +53,7 @@ class Figures:
 
 
 async def scrape(http: httpx.AsyncClient, urls: Iterable[str]) -> Figures:
-    """The figures of all services; one that does not answer is left out."""
+    """What the services measure, summed; one that does not answer is left out."""
     figures = Figures()
     for url in urls:
         try:
@@ -65,14 +67,8 @@ async def scrape(http: httpx.AsyncClient, urls: Iterable[str]) -> Figures:
 
 
 def _add(figures: Figures, name: str, labels: Mapping[str, str], value: float) -> None:
-    if name == "shutong_intake_records_total":
-        accepted = labels["outcome"] == "accepted"
-        into = figures.accepted if accepted else figures.refused_at_door
-        into[labels["dataset"]] += int(value)
-    elif name == "shutong_fetched_total":
-        figures.fetched[labels["grant"]] += int(value)
-    elif name == "shutong_acknowledged_total":
-        figures.acknowledged[labels["grant"]] += int(value)
+    if name == "shutong_intake_records_total" and labels["outcome"] != "accepted":
+        figures.refused_at_door[labels["dataset"]] += int(value)
     elif name == "shutong_publish_to_placed_seconds_bucket":
         figures.latency[float(labels["le"])] += int(value)
 
@@ -103,12 +99,18 @@ class Board:
         self._grant_rates = Rates()
 
     def render(
-        self, tally: Tally, figures: Figures, lines: Sequence[str], addresses: Sequence[str]
+        self,
+        tally: Tally,
+        figures: Figures,
+        lines: Sequence[str],
+        addresses: Sequence[str],
+        height: int,
     ) -> RenderableType:
-        """One picture of the bus."""
+        """One picture of the bus, not higher than `height` lines."""
+        grants_max = max(3, height - len(tally.datasets) - len(lines) * 2 - FRAME_LINES)
         return Group(
             self._datasets(tally, figures),
-            self._grants(tally, figures),
+            self._grants(tally, figures, grants_max),
             Text("  ".join(addresses), style="dim"),
             Text("\n".join(lines)),
         )
@@ -130,14 +132,14 @@ class Board:
             refused = found.refused.total() if found else 0
             table.add_row(
                 row.id,
-                f"{figures.accepted[row.id]:,}",
+                f"{figures.arrived[row.id]:,}",
                 f"{rows[row.id]:,}",
                 f"{refused + figures.refused_at_door[row.id]:,}",
                 f"{rates.get(row.id, 0):,.0f}",
             )
         return table
 
-    def _grants(self, tally: Tally, figures: Figures) -> Table:
+    def _grants(self, tally: Tally, figures: Figures, rows_max: int) -> Table:
         p50, p99 = figures.quantile_ms(0.5), figures.quantile_ms(0.99)
         table = Table(
             title=f"许可 grants · 发布到投放 publish → placed p50 ≤ {_ms(p50)}, p99 ≤ {_ms(p99)}",
@@ -155,7 +157,10 @@ class Board:
         )
         verdicts = {row.id: tally.grant(row.id) for row in self.version.of(Grant)}
         rates = self._grant_rates.update(Counter({name: v[PLACED] for name, v in verdicts.items()}))
-        for name, counts in verdicts.items():
+        busiest = sorted(verdicts, key=lambda name: (-rates.get(name, 0), -verdicts[name][PLACED]))
+        shown = set(busiest[:rows_max])
+        for name in (each for each in verdicts if each in shown):
+            counts = verdicts[name]
             table.add_row(
                 name,
                 f"{counts[PLACED]:,}",
@@ -164,6 +169,8 @@ class Board:
                 f"{counts.total() - counts[PLACED]:,}",
                 f"{rates.get(name, 0):,.0f}",
             )
+        if len(verdicts) > len(shown):
+            table.caption = f"另有 {len(verdicts) - len(shown)} 个许可 more grants"
         return table
 
 

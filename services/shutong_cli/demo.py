@@ -20,11 +20,11 @@ from shutong_auditor.audit_tail import AuditTail
 from shutong_auditor.kafka_verify import verify_kafka
 from shutong_auditor.tally import OUTSIDE, PLACED, Tally
 from shutong_cli.board import matrix
+from shutong_cli.history import read_history
 from shutong_cli.stack import Stack, running
 from shutong_cli.storyrun import (
     audit_tail,
     decided,
-    inbound_counts,
     play,
     prepare_story,
 )
@@ -64,11 +64,13 @@ async def _tell(expected: Mapping[str, Any], settings: Settings, voice: Voice) -
             differences = await _play(stack, tail, expected, settings, voice)
             voice.console.print(matrix(tail.tally))
         with voice.busy("校验审计", "verifying the audit"):
+            lists = {step.number: step.digest for step in await read_history(stack.node)}
             verdict = await verify_kafka(
                 stack.node.client,
                 stack.node.topics,
                 stack.node.codec,
                 cluster=await bus_name(stack.node.client, stack.node.settings.prefix),
+                lists=lists,
             )
         voice.console.print(verdict.text("zh"), verdict.text("en"), sep="\n", highlight=False)
         if not verdict.ok:
@@ -100,7 +102,7 @@ async def _play(
 
     async def published(result: Published) -> None:
         intake.append(result)
-        arrived.update(await inbound_counts(stack, expected["datasets"]))
+        arrived.update(await tail.arrived())
         await decided(tail, sum(arrived.values()), DECIDED_S_MAX)
         bars.follow(tail)
 

@@ -6,23 +6,21 @@ import asyncio
 import contextlib
 import json
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
 from rich.console import Console, Group
 from rich.live import Live
 
 from shutong_auditor.audit_tail import AuditTail
-from shutong_cli.board import Board, matrix, scrape
+from shutong_cli.board import Board, Figures, matrix, scrape
 from shutong_cli.stack import Stack
 from shutong_cli.voice import StoryBars
 from shutong_core.domain.errors import Fatal
-from shutong_core.runtime.cluster import partitions_of
-from shutong_core.runtime.consumers import stop_consumer
 from shutong_core.runtime.keyring import Keyring
 from shutong_story.play import (
     Endpoints,
@@ -35,6 +33,7 @@ from shutong_story.play import (
     publish_all,
     pull_all,
     read_plan,
+    reader_id,
     sample_list,
 )
 
@@ -122,25 +121,6 @@ async def audit_tail(stack: Stack) -> AsyncIterator[AuditTail]:
         await tail.stop()
 
 
-async def inbound_counts(stack: Stack, datasets: Iterable[str]) -> dict[str, int]:
-    """Records in each dataset's inbound topic: repeats after an unknown outcome are among them."""
-    node = stack.node
-    topics = {node.topics.inbound(dataset): dataset for dataset in datasets}
-    partitions = await partitions_of(node.client, topics)
-    reader = AIOKafkaConsumer(**node.client)
-    await reader.start()
-    try:
-        ends = await reader.end_offsets(
-            [TopicPartition(name, n) for name, count in partitions.items() for n in range(count)]
-        )
-    finally:
-        await stop_consumer(reader)
-    counts = dict.fromkeys(topics.values(), 0)
-    for tp, end in ends.items():
-        counts[topics[tp.topic]] += end
-    return counts
-
-
 async def decided(tail: AuditTail, records: int, timeout_s: float) -> None:
     """Wait until the audit speaks of that many records. Raises Fatal with both figures."""
     try:
@@ -158,12 +138,19 @@ async def decided(tail: AuditTail, records: int, timeout_s: float) -> None:
 class Screen:
     """The live table with the story's last lines under it."""
 
-    def __init__(self, stack: Stack, tail: AuditTail, console: Console, bars: StoryBars) -> None:
+    def __init__(
+        self, stack: Stack, tail: AuditTail, story: StoryFiles, console: Console, bars: StoryBars
+    ) -> None:
         self._stack = stack
         self._tail = tail
+        self._story = story
         self._console = console
         self._bars = bars
         self._lines: deque[str] = deque(maxlen=LINES_SHOWN)
+
+    @property
+    def _lines_max(self) -> int:
+        return max(2, min(LINES_SHOWN, self._console.height // 6))
 
     def say(self, zh: str, en: str) -> None:
         """One line of the story."""
@@ -176,16 +163,31 @@ class Screen:
                 board: Board | None = None
                 while True:
                     self._stack.supervisor.check_all()
-                    figures = await scrape(http, self._stack.admin_urls)
+                    figures = await self._figures(http)
                     version = self._tail.version
                     if version is not None:
                         board = board if board and board.version is version else Board(version)
                         self._bars.follow(self._tail)
                         picture = board.render(
-                            self._tail.tally, figures, list(self._lines), self._stack.addresses
+                            self._tail.tally,
+                            figures,
+                            list(self._lines)[-self._lines_max :],
+                            self._stack.addresses,
+                            self._console.height,
                         )
                         live.update(Group(picture, self._bars.progress), refresh=True)
                     await asyncio.sleep(REFRESH_S)
+
+    async def _figures(self, http: httpx.AsyncClient) -> Figures:
+        """What the services measure, with the totals over all runs put in."""
+        figures = await scrape(http, self._stack.admin_urls)
+        with contextlib.suppress(KafkaError):
+            figures.arrived.update(await self._tail.arrived())
+        figures.acknowledged = self._tail.acknowledged
+        for reader in self._story.plan.readers:
+            position = self._story.ledger.reader(reader_id(reader))
+            figures.fetched[reader.grant] += position.records
+        return figures
 
     def show_matrix(self) -> None:
         """The last picture: levels against levels."""

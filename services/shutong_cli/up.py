@@ -42,7 +42,7 @@ async def _story(stack: Stack, settings: Settings, voice: Voice, stop: Stop) -> 
             story = await asyncio.to_thread(prepare_story, settings.data_dir / "story", stack)
         bars = StoryBars(story.plan, voice.console)
         bars.start_at(story.published)
-        screen = Screen(stack, tail, voice.console, bars)
+        screen = Screen(stack, tail, story, voice.console, bars)
         narrator = Narrator(story.plan, screen.say)
 
         def tell(event: StoryEvent) -> None:
