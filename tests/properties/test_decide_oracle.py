@@ -23,6 +23,8 @@ from hypothesis import strategies as st
 from properties import oracle
 from properties.oracle import Item
 from shutong_broker.policy.build import build_policy
+from shutong_broker.policy.compiled import CompiledPolicy
+from shutong_broker.policy.interpret import PolicyInterpreter
 from shutong_broker.policy.model import Decision, InboundRecord, LaneFacts
 from shutong_core.domain.errors import Rejected
 from shutong_core.domain.reasons import Reason
@@ -793,6 +795,7 @@ def render(case: Case) -> dict[str, Any]:
 
 
 def decided(case: Case, schemas: dict[int, Schema], record: dict[str, Any]) -> Decision:
+    """What both implementations decide; they must agree to the byte."""
     bodies = [
         case.dataset,
         *case.grants,
@@ -812,9 +815,19 @@ def decided(case: Case, schemas: dict[int, Schema], record: dict[str, Any]) -> D
         *(parse_row(body) for body in bodies),
     ]
     version = next_version(None, rows, (), 0)
-    policy = build_policy(version, schemas, TABLE, secret_of)["minimum-living"]
     facts = LaneFacts(Reason[case.repeat] if case.repeat else None)
-    return policy.decide(InboundRecord(**record), facts, case.now_ms)
+    policies = [
+        build_policy(version, schemas, TABLE, secret_of, make)["minimum-living"]
+        for make in (PolicyInterpreter, CompiledPolicy)
+    ]
+    inbound = InboundRecord(**record)
+    plain, compiled = (policy.decide(inbound, facts, case.now_ms) for policy in policies)
+    assert compiled == plain
+    assert policies[0].identity(inbound) == policies[1].identity(inbound)
+    # A record that is placed or withheld never needs the slow way.
+    assert isinstance(policies[1], CompiledPolicy)
+    assert plain.refusal is not None or not policies[1].declined
+    return plain
 
 
 def expected(case: Case, record: dict[str, Any]) -> oracle.Verdict:
