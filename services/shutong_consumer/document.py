@@ -42,7 +42,7 @@ class Reading:
             and item in schema.fields
             and key_rule(schema.parsed, (item,)).as_text
         )
-        self._region_item = dataset.regions.get(grant.scope.role)
+        self.region_item = dataset.regions.get(grant.scope.role)
         operation = dataset.operation
         self._operation_item = operation.item if isinstance(operation, OperationItem) else None
 
@@ -66,10 +66,10 @@ class Reading:
 
     def region(self, record: Stored) -> str | None:
         """The region code by the grant's role, as the record has it; None if it has none."""
-        if self._region_item is None:
+        if self.region_item is None:
             return None
         _, _, datum = self._datum(record)
-        value = datum.get(self._region_item)
+        value = datum.get(self.region_item)
         return value if isinstance(value, str) else None
 
     def _datum(self, record: Stored) -> tuple[int, Schema, dict[str, Any]]:

@@ -75,7 +75,7 @@ class Pull:
         self._readers = readers
         self._topics = topics
         self._places = asyncio.Semaphore(PAGES_AT_ONCE_MAX)
-        self._regions: dict[tuple[str, int, int], str | None] = {}
+        self._regions: dict[tuple[str, str | None, int, int], str | None] = {}
         self._closing = False
 
     def finish(self) -> None:
@@ -114,7 +114,8 @@ class Pull:
         grant = right.grant.id
 
         def test(record: Stored) -> bool:
-            place = (grant, record.partition, record.offset)
+            # With the item: a list may name another one for the role.
+            place = (grant, reading.region_item, record.partition, record.offset)
             if place not in self._regions:
                 if len(self._regions) >= _REGIONS_MAX:
                     self._regions.clear()

@@ -7,7 +7,7 @@ like one of somebody else's: nobody learns which grants exist, and a revoked one
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -83,12 +83,38 @@ def caller_of(version: ListVersion, system_id: str) -> Caller:
     return Caller(system.id, system.organisation)
 
 
+@dataclass(frozen=True, slots=True)
+class _Index:
+    """What is asked of one list version at every request, found once."""
+
+    version: ListVersion
+    hosted: Mapping[str, tuple[Organisation, ...]]  # by host
+    negatives: Mapping[str, tuple[Negative, ...]]  # by dataset
+
+    @classmethod
+    def of(cls, version: ListVersion) -> _Index:
+        hosted: dict[str, tuple[Organisation, ...]] = {}
+        negatives: dict[str, tuple[Negative, ...]] = {}
+        for row in version.rows.values():
+            if isinstance(row, Organisation) and row.hosted_by is not None:
+                hosted[row.hosted_by] = (*hosted.get(row.hosted_by, ()), row)
+            elif isinstance(row, Negative):
+                negatives[row.dataset] = (*negatives.get(row.dataset, ()), row)
+        return cls(version, hosted, negatives)
+
+
 class Rights:
-    """Decides by one division table; remembers the members of classes, which are costly to find."""
+    """Decides by one division table; remembers what is costly to find: it is asked very often."""
 
     def __init__(self, table: RegionTable) -> None:
         self.table = table
         self._members: dict[RequesterClass, frozenset[str]] = {}
+        self._index: _Index | None = None
+
+    def _indexed(self, version: ListVersion) -> _Index:
+        if self._index is None or self._index.version is not version:
+            self._index = _Index.of(version)
+        return self._index
 
     def right(
         self,
@@ -108,7 +134,8 @@ class Rights:
         if grant is None or dataset is None:
             raise RequestRefused(Reason.NOT_YOUR_GRANT)
         agency, own = self._reader(version, caller, grant, territory)
-        _refuse_at_rest(version, grant, dataset, now_ms)
+        negatives = self._indexed(version).negatives.get(dataset.id, ())
+        _refuse_at_rest(grant, dataset, negatives, now_ms)
         return Right(grant, dataset, caller, agency, own, version.number)
 
     def _reader(
@@ -142,15 +169,14 @@ class Rights:
     ) -> dict[str, str]:
         """Territory → organisation, of those in the class that the caller is or hosts."""
         members = self.members(asked)
+        own = version.organisation(caller.organisation)
+        hosted = self._indexed(version).hosted.get(caller.organisation, ())
         found: dict[str, str] = {}
-        for row in version.of(Organisation):
-            if not isinstance(row, Organisation) or Role.REQUESTER not in row.roles:
-                continue
-            if caller.organisation in (row.id, row.hosted_by):
-                code = self._territory(row)
-                # Its own organisation goes before one it hosts in the same territory.
-                if code in members and (code not in found or row.id == caller.organisation):
-                    found[code] = row.id
+        # Its own organisation goes before one it hosts in the same territory.
+        for each in (*((own,) if own else ()), *sorted(hosted, key=lambda row: row.id)):
+            code = self._territory(each)
+            if Role.REQUESTER in each.roles and code in members:
+                found.setdefault(code, each.id)
         return found
 
     def _territory(self, organisation: Organisation | None) -> str:
@@ -182,7 +208,9 @@ class Rights:
         return test
 
 
-def _refuse_at_rest(version: ListVersion, grant: Grant, dataset: Dataset, now_ms: int) -> None:
+def _refuse_at_rest(
+    grant: Grant, dataset: Dataset, negatives: Iterable[Negative], now_ms: int
+) -> None:
     """Raises RequestRefused if nothing may flow under the grant now, for whatever reason."""
     if now_ms < _milliseconds(grant.valid_from):
         raise RequestRefused(Reason.NOT_YET_VALID)
@@ -193,11 +221,8 @@ def _refuse_at_rest(version: ListVersion, grant: Grant, dataset: Dataset, now_ms
     if dataset.secrecy != "none":
         raise RequestRefused(Reason.SECRET, status=403)
     flowing = {item for item, how in grant.items.items() if not isinstance(how, Drop)}
-    for row in version.of(Negative):
-        if not isinstance(row, Negative) or row.dataset != dataset.id:
-            continue
-        if not row.items or flowing & set(row.items):
-            raise RequestRefused(Reason.NEGATIVE_LIST)
+    if any(not row.items or flowing & set(row.items) for row in negatives):
+        raise RequestRefused(Reason.NEGATIVE_LIST)
     if dataset.share is ShareClass.NOT_SHARED:
         raise RequestRefused(Reason.NEGATIVE_LIST)
 
