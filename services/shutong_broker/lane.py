@@ -219,6 +219,8 @@ class _Attempt:
             wiring.observer.status(self._lane, "waiting for the list")
             await asyncio.sleep(0.05)
             return
+        # Also while nothing comes in: readiness must not go on telling of a wait that is over.
+        wiring.observer.status(self._lane, "serving")
         if policies.datasets - self._source.parked != self._source.datasets - self._source.parked:
             await self._follow(policies)
         polled = await self._source.poll(wiring.limits.poll_wait_ms, wiring.limits.records_max)
@@ -243,7 +245,6 @@ class _Attempt:
                 self._source.reread(each.dataset, taken_to)
         await self._place(plan, policies)
         wiring.observer.committed(self._lane, plan, began_ms, wiring.now_ms())
-        wiring.observer.status(self._lane, "serving")
 
     def _tell_parked(self) -> None:
         for dataset in self._source.parked - self._told:

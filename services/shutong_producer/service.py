@@ -29,6 +29,8 @@ from shutong_producer.quarantine import QuarantineTail
 SERVICE = "producer"
 #: Name of the signing key of intake receipts.
 SIGNER = "intake"
+#: The list feed asks Kafka more than once a second; after this long without an answer not ready.
+SILENCE_S_MAX = 5.0
 _RETRY_S = 1.0
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -130,12 +132,18 @@ async def serve(node: Node, stop: Stop) -> None:
         async with running(node, feed, node.keyring.api_keys(), cluster) as parts:
             health.check("start", lambda: None)
             health.check("list", parts.desk.problem)
-            health.check("kafka", lambda: parts.writer.problem)
+            health.check("kafka", lambda: parts.writer.problem or _silence(feed))
             _log.info("listening", url=parts.http.url)
             await _watch(node, feed, stop)
     finally:
         await feed.stop()
         await admin.stop()
+
+
+def _silence(lists: ListSource) -> str | None:
+    """Where nothing is being written, only the list feed's questions show that Kafka is away."""
+    age = lists.word_age_s
+    return None if age <= SILENCE_S_MAX else f"no answer from Kafka for {age:.0f} s"
 
 
 async def _watch(node: Node, lists: ListSource, stop: Stop) -> None:
