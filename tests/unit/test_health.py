@@ -15,8 +15,13 @@ from shutong_core.runtime.settings import Listener
 
 
 @pytest.fixture
-async def health() -> Health:
-    return Health()
+def clock() -> list[float]:
+    return [0.0]
+
+
+@pytest.fixture
+async def health(clock: list[float]) -> Health:
+    return Health(lambda: clock[0])
 
 
 @pytest.fixture
