@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
 from shutong_broker.failpoint import Failpoint
@@ -135,19 +136,28 @@ class Lane:
                 if not await self._still_ours():
                     break
             except Fatal as error:
-                observer.attempt_failed(self.number, error)
-                observer.status(self.number, "halted")
-                await self._stopping.wait()
+                await self._halt(error)
                 return
-            except Retryable as error:
-                observer.attempt_failed(self.number, error)
+            except (Retryable, KafkaError) as error:
+                observer.attempt_failed(self.number, _told(self.number, error))
                 await self._pause(delay * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
                 delay = min(delay * 2, RETRY_DELAY_S[1])
                 # Who was frozen meets lost requests before it learns that it was replaced: to
                 # take the lane without asking would throw out the rightful owner.
                 if not await self._still_ours():
                     break
+            except Exception as error:
+                # A fault nobody foresaw must not end the lane in silence, behind a green readiness.
+                await self._halt(
+                    Fatal(f"lane {self.number}: unforeseen fault: {type(error).__name__}")
+                )
+                return
         observer.status(self.number, "released")
+
+    async def _halt(self, error: Fatal) -> None:
+        self._wiring.observer.attempt_failed(self.number, error)
+        self._wiring.observer.status(self.number, "halted")
+        await self._stopping.wait()
 
     async def _still_ours(self) -> bool:
         """Ask the group until it knows, or until it assigns the lane to us again meanwhile."""
@@ -188,6 +198,13 @@ class Lane:
         finally:
             await producer.close()
             await source.close()
+
+
+def _told(lane: int, error: Exception) -> Exception:
+    """What may be logged of a fault: a client's own text could quote what it carried."""
+    if isinstance(error, Retryable):
+        return error
+    return Retryable(f"lane {lane}: Kafka: {type(error).__name__}")
 
 
 class _Attempt:

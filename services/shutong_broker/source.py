@@ -5,11 +5,13 @@ Offsets live in a group that nobody joins, so that no rebalance moves them.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError, for_code
+from aiokafka.protocol.commit import OffsetFetchRequest
 
 from shutong_broker.plan import Polled
 from shutong_broker.policy.model import InboundRecord
@@ -19,6 +21,8 @@ from shutong_core.wire.topics import Topics
 
 #: How long one input may take to be fetched again when an unreadable one is looked for.
 TRIAL_MS = 1_000
+#: A question that takes longer is asked again.
+ANSWER_S = 10.0
 
 
 class InboundSource:
@@ -26,6 +30,7 @@ class InboundSource:
 
     def __init__(self, client: Mapping[str, Any], topics: Topics, group: str, lane: int) -> None:
         self._topics = topics
+        self._group = group
         self._lane = lane
         self._consumer = AIOKafkaConsumer(
             **client,
@@ -55,9 +60,28 @@ class InboundSource:
         return TopicPartition(self._topics.inbound(dataset), self._lane)
 
     async def committed(self, dataset: str) -> int | None:
-        """The offset committed for a dataset, asked afresh; None if there is none."""
-        offset: int | None = await self._consumer.committed(self._tp(dataset))
-        return offset
+        """The offset committed for a dataset, asked afresh; None if there is none.
+
+        Raises Retryable if Kafka does not say. aiokafka's own `committed` takes an answer that is
+        an error as a whole (OffsetFetch v2 on, e.g. while the coordinator loads) for "none".
+        """
+        tp = self._tp(dataset)
+        coordinator = self._consumer._coordinator
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                await coordinator.ensure_coordinator_known()
+                answer = await coordinator._send_req(
+                    OffsetFetchRequest(self._group, [(tp.topic, [tp.partition])])
+                )
+        except (KafkaError, TimeoutError) as error:
+            raise Retryable(f"no committed offset told: {type(error).__name__}") from error
+        found = [each for _, partitions in answer.topics for each in partitions]
+        failed = [code for *_, code in found if code] or [getattr(answer, "error_code", 0)]
+        if failed[0] or len(found) != 1:
+            coordinator.coordinator_dead()
+            raise Retryable(f"no committed offset told: {for_code(failed[0]).__name__}")
+        offset: int = found[0][1]
+        return None if offset < 0 else offset
 
     async def beginnings(self, datasets: Sequence[str]) -> dict[str, int]:
         """The first offset still kept, per dataset."""
