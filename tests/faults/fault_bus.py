@@ -155,7 +155,8 @@ class Flow:
         assert self._producer.flush(60) == 0, "the test's own producer could not finish"
 
     def write(self, count: int) -> None:
-        """Publish `count` records now and wait for Kafka's word on them."""
+        """Publish `count` records now and wait for Kafka's word on them; not while it runs."""
+        assert not self._thread.is_alive(), "two writers would give two records one serial"
         for _ in range(count):
             self._send(self._next())
         assert self._producer.flush(30) == 0

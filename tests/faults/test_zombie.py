@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 
 from faults.checker import Report, check, read, snapshot
 from faults.fault_bus import Bus, Flow, until
@@ -93,9 +94,11 @@ def _frozen_beside_another(bus: Bus, *, busy: bool) -> tuple[Report, set[int]]:
             30,
             f"every lane with one broker: {_held(first)} {_held(second)}",
         )
-        flow.write(100)
         if busy:
+            time.sleep(1)
             flow.__exit__()
+        else:
+            flow.write(100)
         bus.wait_drained()
         assert not _lanes_taken_unasked(first, woken)
         first.stop()
@@ -152,5 +155,37 @@ def test_a_broker_frozen_for_long_is_out_of_its_lanes_and_doubles_nothing(
     report.require()
     assert report.inbound > 200
     sightings["fenced"] += len(fenced)
-    if case == "idle":
-        assert fenced, "no lane was fenced"
+
+
+def test_a_lane_whose_transactional_id_another_takes_is_fenced_and_asks_before_it_goes_on(
+    new_bus: Callable[..., Bus], sightings: Counter[str]
+) -> None:
+    bus = new_bus("taken", lanes=1)
+    with BrokerProcess(bus) as broker, Flow(bus) as flow:
+        broker.wait_serving()
+        until(lambda: broker.transactions("committed") > 2, 15, "commits")
+        for round_number in (1, 2, 3):
+            intruder = Producer(
+                {
+                    "bootstrap.servers": bus.bootstrap,
+                    "transactional.id": bus.topics.transactional_id(0),
+                }
+            )
+            intruder.init_transactions(20)
+            until(
+                lambda: len(broker.failures("Fenced")) >= round_number,  # noqa: B023
+                20,
+                f"fenced: {broker.tail()}",
+            )
+            until(
+                lambda: len(broker.events("lane taken")) > round_number,  # noqa: B023
+                20,
+                "the lane taken again, as the group still assigns it",
+            )
+        assert broker.transactions("fenced") == 3
+        sightings["fenced"] += 3
+        flow.__exit__()
+        bus.wait_drained()
+        broker.stop()
+    check(bus, flow.acknowledged).require()
+    _tenures_begin_with_a_take(bus, broker)
