@@ -388,7 +388,9 @@ def test_written_straight_into_kafka_it_is_quarantined_with_its_reason(
 
 
 _NOT_TOLD = pytest.mark.xfail(
-    strict=True, reason="who wrote a record is not told where its headers cannot be read"
+    strict=True,
+    raises=AssertionError,
+    reason="who wrote a record is not told where its headers cannot be read",
 )
 
 
