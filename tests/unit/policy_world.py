@@ -202,9 +202,9 @@ class World:
         for row_id in given.get("without", []):
             del rows[row_id]
         self.version = next_version(None, rows.values(), (), listing.EFFECTIVE_MS)
-        self.policy: DatasetPolicy = build_policy(
-            self.version, self.schemas, table(), keys, make
-        )[dataset.id]
+        self.policy: DatasetPolicy = build_policy(self.version, self.schemas, table(), keys, make)[
+            dataset.id
+        ]
 
     def _dataset(self, change: Mapping[str, Any], versions: list[int]) -> Dataset:
         refs = [

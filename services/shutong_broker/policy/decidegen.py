@@ -55,7 +55,7 @@ def generate(dataset: DatasetPlan, plan: SchemaPlan, table: RegionTable) -> Gene
     return _Generator(dataset, plan, table).generate()
 
 
-def refused(  # noqa: D103 - named in the generated text
+def refused(
     reason: Reason,
     path: str,
     publisher: str,
@@ -64,9 +64,7 @@ def refused(  # noqa: D103 - named in the generated text
     tokens: tuple[bytes, ...],
     operation: Operation,
 ) -> Decision:
-    return Decision(
-        reason, path, publisher, event_id, body, tokens, operation, (), NONE_WITHHELD
-    )
+    return Decision(reason, path, publisher, event_id, body, tokens, operation, (), NONE_WITHHELD)
 
 
 _NAMESPACE: dict[str, Any] = {
@@ -139,11 +137,10 @@ class _Generator:
         self.decide()
         namespace = self.out.build()
         candidates = {
-            grant.grant.id: self.candidate(grant, namespace, *names) for grant, *names in forms
+            grant.grant.id: self.candidate(grant, namespace, condition, projection)
+            for grant, condition, projection in forms
         }
-        matcher = Matcher(
-            self.dataset.grants, self.plan.grants, candidates, self.roles, self.table
-        )
+        matcher = Matcher(self.dataset.grants, self.plan.grants, candidates, self.roles, self.table)
         return Generated(namespace["decide"], matcher, self.out.text)
 
     def function(self, kind: str, returned: str) -> str:
@@ -176,9 +173,7 @@ class _Generator:
             self.projections[id(plan)] = known
         return known
 
-    def new_projection(
-        self, grant: GrantPlan, plan: ProjectionPlan
-    ) -> tuple[str, tuple[Any, ...]]:
+    def new_projection(self, grant: GrantPlan, plan: ProjectionPlan) -> tuple[str, tuple[Any, ...]]:
         """The function that joins slices and masked values behind the frame's prefix."""
         pieces: list[Any] = [frame_prefix(plan.delivered_id)]
         parts = ["k[0]"]

@@ -128,4 +128,3 @@ def columns_of(
             first, end = index, index + 1
     close()
     return tuple(found)
-

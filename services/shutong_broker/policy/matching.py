@@ -114,7 +114,7 @@ class Matcher:
                 end = edge
         return begin, end
 
-    def fixed_reason(self, plan: GrantPlan, now_ms: int) -> Reason | None:  # noqa: PLR0911
+    def fixed_reason(self, plan: GrantPlan, now_ms: int) -> Reason | None:
         """Why no record gets to this grant now; None if it depends on the record."""
         if now_ms < plan.from_ms:
             return Reason.NOT_YET_VALID

@@ -39,14 +39,14 @@ def raw_literal(value: Any, shape: Value) -> Hashable:
     """
     logical = shape.logical
     if isinstance(shape, Enum):
-        return shape.symbols.index(value)
+        return int(shape.symbols.index(value))
     if logical == "decimal" and isinstance(shape, Plain | Fixed):
         scaled = Fraction(value) * 10**shape.scale
-        return scaled.numerator if scaled.denominator == 1 else scaled
+        return int(scaled) if scaled.denominator == 1 else scaled
     if logical == "date":
         return int(value.toordinal()) - _EPOCH_DAY
     if logical in _UNITS:
-        return (value - _EPOCH) // _UNITS[logical]
+        return int((value - _EPOCH) // _UNITS[logical])
     if shape.avro == "string":
         return str(value).encode()
     if logical is None and shape.avro in ("boolean", "int", "long", "float", "double"):
@@ -131,4 +131,3 @@ def decimal_steps(shapes: list[Value]) -> list[int]:
     """What raw numbers of `shapes` (integers, decimals) are multiplied by to compare exactly."""
     scales = [shape.scale if isinstance(shape, Plain | Fixed) else 0 for shape in shapes]
     return [10 ** (max(scales) - scale) for scale in scales]
-

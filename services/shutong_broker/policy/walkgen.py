@@ -235,12 +235,16 @@ class WalkWriter:
         """An enum's index."""
         out = self.out
         most = out.constant(2 * (len(shape.symbols) - 1))
-        out("n = b[p]", "p += 1")
+        out("n = b[p]")
         if len(shape.symbols) > 64:
             with out.block("if n > 127:"):
-                self.end_run()
-                out("n, p = varint(b, p - 1)", "s = p")
-            self.dirty = True
+                if self.dirty:
+                    out("b[s:p].decode()")
+                out("n, p = varint(b, p)", "s = p")
+            with out.block("else:"):
+                out("p += 1")
+        else:
+            out("p += 1")
         with out.block(f"if n & 1 or n > {most}:"):
             out("raise Declined")
         if x:
