@@ -80,7 +80,7 @@ class Load:
                 entries = [aid() for _ in range(BATCH)]
                 self._send(http, entries)
                 self.published += [each["data"]["case_no"] for each in entries]
-                time.sleep(0.02)
+                time.sleep(0.05)
 
     def _send(self, http: httpx.Client, entries: list[dict[str, Any]]) -> None:
         body = b"".join(json.dumps(each).encode() + b"\n" for each in entries)

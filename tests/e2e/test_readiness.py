@@ -29,6 +29,7 @@ from shutong_core.runtime.settings import Settings
 SERVICES = ("control", "broker", "producer", "consumer")
 NEED_A_LIST = ("broker", "producer", "consumer")
 DRAIN_S = 10.0
+_http = httpx.Client(timeout=3, trust_env=False)
 
 
 @dataclass
@@ -41,8 +42,7 @@ class Process:
     log: Path
 
     def get(self, path: str) -> tuple[int, Any]:
-        with httpx.Client(timeout=3, trust_env=False) as http:
-            answer = http.get(self.admin + path)
+        answer = _http.get(self.admin + path)
         return answer.status_code, answer.json()
 
     def ready(self) -> bool:

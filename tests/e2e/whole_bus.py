@@ -57,6 +57,7 @@ class Bus:
     said: io.StringIO = field(default_factory=io.StringIO)
     keys: dict[str, str] = field(default_factory=dict)
     stack: Stack | None = None
+    http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=40, trust_env=False))
 
     def start(self) -> None:
         """Start everything; returns when every service is ready."""
@@ -169,7 +170,6 @@ class Bus:
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
         admin: bool = False,
-        timeout_s: float = 40.0,
     ) -> Answer:
         """One request by system `who` ("" = nobody); the answer is kept."""
         base = self.admin(service) if admin else self.url(service)
@@ -177,8 +177,7 @@ class Bus:
         if who:
             given.setdefault("Authorization", f"Bearer {self.key(who)}")
         method = "GET" if body is None else "POST"
-        with httpx.Client(timeout=timeout_s, trust_env=False) as http:
-            found = http.request(method, base + path, content=body, headers=given)
+        found = self.http.request(method, base + path, content=body, headers=given)
         head = "\r\n".join(f"{name}: {value}" for name, value in found.headers.items())
         raw = head.encode() + b"\r\n\r\n" + found.content
         answer = Answer(who, service, path, found.status_code, raw)
