@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shutong_broker.policies import PolicySet
-from shutong_broker.policy.model import Decision, InboundRecord, LaneFacts, Operation
+from shutong_broker.policy.model import Decision, InboundRecord, LaneFacts, Operation, Withheld
+from shutong_broker.policy.withholding import NONE_WITHHELD
 from shutong_broker.state import ChainHead, Changes, LaneState
 from shutong_broker.statecodec import StateCodec
 from shutong_broker.window import RepeatWindow, Seen, compare
@@ -148,6 +149,16 @@ class _Output:
         self.withheld: Counter[Reason] = Counter()
 
 
+class _Alike:
+    """Rows [first, end) from which the very same grants are withheld whatever else they say."""
+
+    __slots__ = ("end", "first", "members")
+
+    def __init__(self, members: tuple[Withheld, ...], first: int) -> None:
+        self.members = members
+        self.first = self.end = first
+
+
 class _Making:
     """One plan in the making."""
 
@@ -176,6 +187,7 @@ class _Making:
         self._datasets: dict[str, DatasetCounts] = {}
         self._input_bytes = 0
         self._output_bytes = 0
+        self._alike = _Alike((), 0)
 
     @property
     def enough(self) -> bool:
@@ -214,6 +226,9 @@ class _Making:
             # Looking at the block's size costs more than a record: now and then is enough.
             if taken % 32 == 0 and self.enough:
                 break
+        self._end_alike(part)
+        if policy is not None:
+            self._count_out_of_scope(part, policy.grants, taken - refused.total())
         records = polled.records[:taken]
         next_offset = records[-1].offset + 1
         part.end(next_offset)
@@ -254,9 +269,30 @@ class _Making:
                 KafkaRecord(placement.key, placement.value, placement.headers)
             )
             self._output_bytes += len(placement.value)
-        for withheld in decision.withheld:
+        alike = self._alike
+        if alike.members is not decision.withheld.shared or alike.end != row:
+            self._end_alike(part)
+            self._alike = alike = _Alike(decision.withheld.shared, row)
+        alike.end = row + 1
+        for withheld in decision.withheld.own:
             part.withhold(row, withheld.grant, withheld.reason)
             self._output(part, withheld.grant).withheld[withheld.reason] += 1
+
+    def _end_alike(self, part: InputBuilder) -> None:
+        """Write down who was withheld in all rows of the run, once for the run."""
+        alike = self._alike
+        for grant, reason in alike.members:
+            part.withhold_rows(alike.first, alike.end, grant, reason)
+            self._output(part, grant).withheld[reason] += alike.end - alike.first
+        self._alike = _Alike((), alike.end)
+
+    def _count_out_of_scope(self, part: InputBuilder, grants: Sequence[str], passed: int) -> None:
+        """What of `passed` records is neither placed for a grant nor withheld by name."""
+        for grant in grants:
+            output = self._output(part, grant)
+            rest = passed - len(output.records) - output.withheld.total()
+            if rest:
+                output.withheld[Reason.REGION_OUT_OF_SCOPE] += rest
 
     def _output(self, part: InputBuilder, grant: str) -> _Output:
         found = self._outputs.get(grant)
@@ -362,5 +398,5 @@ def _not_in_force(record: InboundRecord) -> Decision:
         tokens=(),
         operation=Operation.PUT,
         placements=(),
-        withheld=(),
+        withheld=NONE_WITHHELD,
     )

@@ -101,14 +101,18 @@ class InputBuilder:
 
     def withhold(self, row: int, grant: str, reason: Reason) -> None:
         """`row` does not go to `grant`; rows ascending per grant. Implied reasons are not kept."""
+        self.withhold_rows(row, row + 1, grant, reason)
+
+    def withhold_rows(self, first: int, end: int, grant: str, reason: Reason) -> None:
+        """As `withhold`, for each of the rows [first, end), none of them refused."""
         if reason in IMPLIED:
             return
         runs = self._withheld.setdefault(grant, [])
         number = reason.number
-        if runs and runs[-1][2] == row and runs[-1][0] == number:
-            runs[-1][2] = row + 1
+        if runs and runs[-1][2] == first and runs[-1][0] == number:
+            runs[-1][2] = end
         else:
-            runs.append([number, row, row + 1])
+            runs.append([number, first, end])
 
     def place(self, grant: str, first_k: int, placed_bytes: int, chain_after: bytes) -> None:
         """The grant's numbers for this input, due for each grant with placed or deferred rows.
