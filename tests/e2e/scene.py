@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -258,13 +258,11 @@ class Scene:
             where = f"answer {answer.service} {answer.who or '-'} {answer.path.partition('?')[0]}"
             found.setdefault(where, []).append(answer.raw)
         data_dir = bus.settings.data_dir
-        for path in sorted(data_dir.rglob("*")):
-            inside = path.relative_to(data_dir)
+        for file in sorted(each for each in data_dir.rglob("*") if each.is_file()):
+            inside = file.relative_to(data_dir)
             # Kafka's own files hold the topics, which are read above; its log is text for people.
-            in_kafka = inside.parts[0] == "kafka" and inside.suffix != ".log"
-            segment = inside.parts[0] == "kafka" and inside.parts[:2] != ("kafka", "logs")
-            if path.is_file() and not in_kafka and not segment:
-                found.setdefault(f"file {inside}", []).append(path.read_bytes())
+            if inside.parts[0] != "kafka" or inside.parts[:2] == ("kafka", "logs"):
+                found.setdefault(f"file {inside}", []).append(file.read_bytes())
         return {place: b"\x00\xff\x00".join(parts) for place, parts in found.items()}
 
     def allowed(self, canary: Canary) -> set[str]:
@@ -291,6 +289,15 @@ class Scene:
             other = {TOWN_ONE: "town-two", TOWN_TWO: "town-one"}.get(sent.town)
             found -= {f"answer consumer {other} /v1/grants/aid-towns/records"}
         return found
+
+    def refuse_leaks(self, found: Mapping[str, set[Canary]]) -> None:
+        """AssertionError that names each place with the canaries that may not be there."""
+        told = [
+            f"{place}: {', '.join(names)}"
+            for place, here in found.items()
+            if (names := sorted(str(each) for each in here if place not in self.allowed(each)))
+        ]
+        assert not told, "\n".join(["leaked:", *told])
 
     def required(self, canary: Canary) -> set[str]:
         """The places where a canary must be: where it was granted in clear."""
