@@ -109,7 +109,8 @@ async def until_ready(url: str) -> None:
     async with asyncio.timeout(15), httpx2.AsyncClient() as http:
         while True:
             try:
-                if (await http.get(f"{url}/subjects")).json():
+                answer = await http.get(f"{url}/subjects")
+                if answer.status_code == 200 and answer.json():
                     return
             except httpx2.TransportError:
                 pass
