@@ -10,11 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shutong_broker.policies import PolicySet
-from shutong_broker.policy.model import Decision, InboundRecord, LaneFacts, Operation, Withheld
+from shutong_broker.policy.model import Decision, InboundRecord, LaneFacts, Operation
 from shutong_broker.policy.withholding import NONE_WITHHELD
 from shutong_broker.state import ChainHead, Changes, LaneState
 from shutong_broker.statecodec import StateCodec
 from shutong_broker.window import RepeatWindow, Seen, compare
+from shutong_broker.withheldrows import WithheldRows
 from shutong_core.audit.block import (
     BlockBuilder,
     BlockFacts,
@@ -149,16 +150,6 @@ class _Output:
         self.withheld: Counter[Reason] = Counter()
 
 
-class _Alike:
-    """Rows [first, end) from which the very same grants are withheld whatever else they say."""
-
-    __slots__ = ("end", "first", "members")
-
-    def __init__(self, members: tuple[Withheld, ...], first: int) -> None:
-        self.members = members
-        self.first = self.end = first
-
-
 class _Making:
     """One plan in the making."""
 
@@ -187,7 +178,6 @@ class _Making:
         self._datasets: dict[str, DatasetCounts] = {}
         self._input_bytes = 0
         self._output_bytes = 0
-        self._alike = _Alike((), 0)
 
     @property
     def enough(self) -> bool:
@@ -206,6 +196,7 @@ class _Making:
         first = self._state.positions.get(dataset, polled.records[0].offset)
         part = self._block.add_input(dataset, first)
         refused: Counter[Reason] = Counter()
+        withheld = WithheldRows(part, lambda grant: self._output(part, grant).withheld)
         taken = 0
         for taken, record in enumerate(polled.records, start=1):
             hashed = None
@@ -219,16 +210,16 @@ class _Making:
                     hashed = id_hash(publisher, dataset, event_id, self._origin.event_id_key)
                     facts = self._facts(hashed, record)
                 decision = policy.decide(record, facts, self._now_ms)
-            self._add_row(part, record, decision, hashed)
+            self._add_row(part, record, decision, hashed, withheld)
             if decision.refusal is not None:
                 refused[decision.refusal] += 1
             self._input_bytes += len(record.key or b"") + len(record.value or b"")
             # Looking at the block's size costs more than a record: now and then is enough.
             if taken % 32 == 0 and self.enough:
                 break
-        self._end_alike(part)
-        if policy is not None:
-            self._count_out_of_scope(part, policy.grants, taken - refused.total())
+        grants = policy.grants if policy is not None else ()
+        placed = [(grant, len(self._output(part, grant).records)) for grant in grants]
+        withheld.finish(placed, taken - refused.total())
         records = polled.records[:taken]
         next_offset = records[-1].offset + 1
         part.end(next_offset)
@@ -245,7 +236,12 @@ class _Making:
         return LaneFacts(compare(seen, record.value if isinstance(framed, Reason) else framed[1]))
 
     def _add_row(
-        self, part: InputBuilder, record: InboundRecord, decision: Decision, hashed: bytes | None
+        self,
+        part: InputBuilder,
+        record: InboundRecord,
+        decision: Decision,
+        hashed: bytes | None,
+        withheld: WithheldRows,
     ) -> None:
         digest = row_digest(self._salt, decision.body)
         refusal = decision.refusal
@@ -269,30 +265,7 @@ class _Making:
                 KafkaRecord(placement.key, placement.value, placement.headers)
             )
             self._output_bytes += len(placement.value)
-        alike = self._alike
-        if alike.members is not decision.withheld.shared or alike.end != row:
-            self._end_alike(part)
-            self._alike = alike = _Alike(decision.withheld.shared, row)
-        alike.end = row + 1
-        for withheld in decision.withheld.own:
-            part.withhold(row, withheld.grant, withheld.reason)
-            self._output(part, withheld.grant).withheld[withheld.reason] += 1
-
-    def _end_alike(self, part: InputBuilder) -> None:
-        """Write down who was withheld in all rows of the run, once for the run."""
-        alike = self._alike
-        for grant, reason in alike.members:
-            part.withhold_rows(alike.first, alike.end, grant, reason)
-            self._output(part, grant).withheld[reason] += alike.end - alike.first
-        self._alike = _Alike((), alike.end)
-
-    def _count_out_of_scope(self, part: InputBuilder, grants: Sequence[str], passed: int) -> None:
-        """What of `passed` records is neither placed for a grant nor withheld by name."""
-        for grant in grants:
-            output = self._output(part, grant)
-            rest = passed - len(output.records) - output.withheld.total()
-            if rest:
-                output.withheld[Reason.REGION_OUT_OF_SCOPE] += rest
+        withheld.add(row, decision.withheld)
 
     def _output(self, part: InputBuilder, grant: str) -> _Output:
         found = self._outputs.get(grant)

@@ -53,7 +53,7 @@ class ConditionText:
         """An expression that is true if and only if `node` is."""
         return self._text(node, True)
 
-    def _text(self, node: Node, wanted: bool) -> str:
+    def _text(self, node: Node, wanted: bool) -> str:  # noqa: PLR0911 - one per node
         match node:
             case Has(item):
                 return f"{self._value(item)} is {'not ' if wanted else ''}None"

@@ -8,7 +8,7 @@ Texts that come out alike are compiled once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from types import CodeType
 from typing import Any
@@ -49,10 +49,8 @@ class Emission:
             return known
         name = f"K{len(self.constants)}"
         self.constants[name] = value
-        try:
+        with suppress(TypeError):
             self._names[type(value), value] = name
-        except TypeError:
-            pass
         return name
 
     def fresh(self, letter: str) -> str:

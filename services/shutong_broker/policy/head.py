@@ -70,7 +70,7 @@ class HeadReader:
         self._last = (headers, head)
         return head
 
-    def _plain(self, headers: Any) -> Head | None:
+    def _plain(self, headers: Any) -> Head | None:  # noqa: C901, PLR0911 - one pass
         """The head of headers in the usual form; None if they are not in it."""
         writer = _NOBODY
         event_id = ce_type = None
