@@ -113,7 +113,7 @@ def datum(n: int) -> dict[str, Any]:
         "sex": ("MALE", "FEMALE")[n % 2],
         "born": date(1950, 1, 1) + timedelta(days=n * 7 % 18_000),
         "town_code": town,
-        "address": f"示例市示例县示例镇示例路第{n % 40}村{n % 90}号" + "东座" * (n % 3),
+        "address": f"示例市示例县示例镇示例路第{n % 40}村{n % 90}号" + "东座二单元三楼" * (n % 2),
         "phone": f"138{n % 10**8:08d}" if n % 3 else None,
         "household": f"H{n // 3:09d}",
         "status": "active" if n % 5 else "ended",
