@@ -18,7 +18,7 @@ from shutong_consumer.chains import Countersigning, Stand, Stretch
 from shutong_consumer.frontdesk import FrontDesk
 from shutong_consumer.inbox import Stored
 from shutong_consumer.pull import Pull, gone, start_position
-from shutong_consumer.receiptbook import ReceiptBook, Whose, record_key
+from shutong_consumer.receiptbook import ReceiptBook, Whose, place_key, record_key
 from shutong_consumer.refused import RequestRefused
 from shutong_consumer.rights import Right
 from shutong_consumer.topicreader import Span, TopicReader
@@ -85,7 +85,9 @@ class Countersigner:
             # Signing is an act in the agency's name: not under a right that has ended meanwhile.
             self._desk.still(right)
             receipts = self._sign(right, walk.stretches())
-            if receipts:
+            # Also where there is nothing to sign: past a bounded run of other territories'
+            # records the next request must begin behind it, or none would ever get further.
+            if receipts or walk.stand().offsets != stand.offsets:
                 await self._write(whose, walk, receipts)
         return Countersigned(right, receipts, complete)
 
@@ -140,13 +142,16 @@ class Countersigner:
             )
             for each, receipt in zip(stretches, receipts, strict=True)
         ]
+        if not records:
+            records = [KafkaRecord(place_key(whose), None, (self._book.seal(whose, stand),))]
         try:
             await self._bus.writer.write([RecordBatch(self._bus.topic, 0, records)])
         except Unacknowledged as error:
             raise RequestRefused(Reason.KAFKA_UNAVAILABLE, retry_after_s=1) from error
         self._book.put(whose, stand)
         count = sum(each.last - each.first + 1 for each in stretches)
-        self._bus.metrics.count("shutong_acknowledged_total", count, grant=whose[0])
+        if count:
+            self._bus.metrics.count("shutong_acknowledged_total", count, grant=whose[0])
 
     def _mismatch(self, right: Right, found: Mismatch) -> RequestRefused:
         grant = right.grant.id

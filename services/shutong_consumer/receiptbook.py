@@ -54,6 +54,11 @@ def record_key(whose: Whose, lane: int) -> bytes:
     return f"{whose[0]}/{whose[1]}/{lane}".encode()
 
 
+def place_key(whose: Whose) -> bytes:
+    """Kafka key of a record without a receipt, which only says where to go on: no lane."""
+    return f"{whose[0]}/{whose[1]}/".encode()
+
+
 def _whose(key: bytes | None) -> Whose | None:
     parts = (key or b"").decode("ascii", "replace").split("/")
     return (parts[0], parts[1]) if len(parts) == 3 else None

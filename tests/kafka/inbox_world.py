@@ -232,7 +232,7 @@ class Inbox:
         verify = self.node.keyring.verifier(f"agency/{uscc}")
         found = []
         for record in await self.topic(self.node.topics.receipts):
-            if f"agency/{uscc}/".encode() in record.value:
+            if f"agency/{uscc}/".encode() in (record.value or b""):
                 receipt = parse_receipt(record.value, verify)
                 assert isinstance(receipt, DeliveryReceipt)
                 found.append(receipt)

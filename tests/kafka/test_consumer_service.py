@@ -26,6 +26,7 @@ from kafka.inbox_world import (
     node_at,
     world,
 )
+from shutong_consumer import countersign
 from shutong_core.audit.chain import extend, genesis, territory_genesis
 from shutong_core.domain.reasons import Reason
 from shutong_core.runtime.kafka_server import EmbeddedKafka
@@ -245,6 +246,33 @@ async def test_each_town_countersigns_its_own_chain(bus: Inbox) -> None:
     c0 = territory_genesis(bus.cluster, TOWNS_GRANT, SHUIZHAI, 0)
     assert one.chain == extend(c0, [(raw[0].key, raw[0].value), (raw[2].key, raw[2].value)]).hex()
     assert (two.territory, two.first, two.last) == (ZHUANSHUI, 1, 2)
+
+
+async def test_a_town_behind_many_records_of_others_comes_to_its_own_in_bounded_requests(
+    kafka: EmbeddedKafka, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(countersign, "RECORDS_MAX", 4)
+    async with inbox(kafka.bootstrap_servers, prefix, tmp_path) as bus:
+        for _ in range(5):
+            await bus.place(ZHUANSHUI, ZHUANSHUI, ZHUANSHUI)
+        await bus.place(SHUIZHAI)
+        _, cursor = await bus.read_all(TOWNS_GRANT, "key-shuizhai")
+        first = await bus.countersign(TOWNS_GRANT, cursor, "key-shuizhai")
+        assert first.json() == {"receipts": [], "complete": False}
+    async with inbox(
+        kafka.bootstrap_servers, prefix, tmp_path
+    ) as bus:  # the place outlives the process
+        found, complete = [], False
+        for _ in range(6):
+            if not complete:
+                answer = (await bus.countersign(TOWNS_GRANT, cursor, "key-shuizhai")).json()
+                found += answer["receipts"]
+                complete = answer["complete"]
+        assert complete
+        assert [(each["body"]["from"], each["body"]["to"]) for each in found] == [(1, 1)]
+        assert len(await bus.receipts(SHUIZHAI_ORG)) == 1
+        again = await bus.countersign(TOWNS_GRANT, cursor, "key-shuizhai")
+        assert again.json() == {"receipts": [], "complete": True}
 
 
 async def test_after_a_restart_countersigning_goes_on_where_it_was(
