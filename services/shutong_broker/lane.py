@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
 from shutong_broker.failpoint import Failpoint
-from shutong_broker.plan import Plan, Planner
+from shutong_broker.plan import Plan, Planner, Polled
 from shutong_broker.policies import PolicySet
 from shutong_broker.recovery import TakenLane, take_lane
 from shutong_broker.source import InboundSource
@@ -34,6 +34,11 @@ from shutong_core.wire.topics import Topics
 #: Own clock and Kafka's may differ by this much before the lane stops.
 CLOCK_SKEW_MS_MAX = 2_000
 RETRY_DELAY_S = (0.2, 5.0)
+#: A tenure that lasted this long was good: the next failure starts with the short delay again.
+GOOD_TENURE_S = 30.0
+#: An input parked for a topic that is not there is tried again after this time.
+PARKED_AGAIN_S = 30.0
+TOPIC_KNOWN_S_MAX = 5.0
 ASK_AGAIN_S = 0.5
 
 
@@ -57,6 +62,7 @@ class LaneObserver(Protocol):
     def attempt_failed(self, lane: int, error: Exception) -> None: ...
     def taken(self, lane: int, taken: TakenLane) -> None: ...
     def parked(self, lane: int, dataset: str, why: str) -> None: ...
+    def unparked(self, lane: int, dataset: str) -> None: ...
     def restored(self, lane: int, datasets: list[str]) -> None: ...
     def status(self, lane: int, status: str) -> None: ...
 
@@ -125,11 +131,12 @@ class Lane:
     async def run(self) -> None:
         """Serve until stopped or no longer ours; Fatal halts the lane and is told, not raised."""
         observer, delay = self._wiring.observer, RETRY_DELAY_S[0]
+        clock = asyncio.get_running_loop().time
         while not self._stopping.is_set():
+            began = clock()
             try:
                 observer.status(self.number, "taking")
                 await self._serve()
-                delay = RETRY_DELAY_S[0]
             except Fenced as error:
                 observer.attempt_failed(self.number, error)
                 await self._pause(1.0)
@@ -140,6 +147,8 @@ class Lane:
                 return
             except (Retryable, KafkaError) as error:
                 observer.attempt_failed(self.number, _told(self.number, error))
+                if clock() - began > GOOD_TENURE_S:
+                    delay = RETRY_DELAY_S[0]
                 await self._pause(delay * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
                 delay = min(delay * 2, RETRY_DELAY_S[1])
                 # Who was frozen meets lost requests before it learns that it was replaced: to
@@ -163,7 +172,11 @@ class Lane:
         """Ask the group until it knows, or until it assigns the lane to us again meanwhile."""
         before = self._affirmations
         while not self._stopping.is_set():
-            ours = await self._wiring.still_ours(self.number)
+            try:
+                ours = await self._wiring.still_ours(self.number)
+            except Exception as error:  # no answer is no permission
+                self._wiring.observer.attempt_failed(self.number, _told(self.number, error))
+                ours = None
             if ours or self._affirmations > before:
                 return True
             if ours is not None:
@@ -226,7 +239,12 @@ class _Attempt:
         self._state = taken.state
         self._window = taken.window
         self._exposed = exposed
+        # Whether something aborted, not known what, may follow the last block of the audit.
+        self._doubtful = not taken.clean
+        self._floor = (taken.list_number, taken.list_digest)
         self._told: set[str] = set()
+        self._try_again: dict[str, float] = {}
+        self._known_topics: set[str] = set()
 
     async def step(self) -> None:
         """One poll and, if something came, one transaction."""
@@ -236,8 +254,13 @@ class _Attempt:
             wiring.observer.status(self._lane, "waiting for the list")
             await asyncio.sleep(0.05)
             return
+        if not self._not_older(policies):
+            wiring.observer.status(self._lane, "the list is older than the audit")
+            await asyncio.sleep(0.5)
+            return
         # Also while nothing comes in: readiness must not go on telling of a wait that is over.
         wiring.observer.status(self._lane, "serving")
+        self._unpark()
         if policies.datasets - self._source.parked != self._source.datasets - self._source.parked:
             await self._follow(policies)
         polled = await self._source.poll(wiring.limits.poll_wait_ms, wiring.limits.records_max)
@@ -246,6 +269,10 @@ class _Attempt:
             return
         # The list may have changed while waiting for records: decide by what is in force now.
         policies = wiring.lease.policies or policies
+        polled = self._decidable(polled, policies)
+        if not polled or not self._not_older(policies):
+            self._source.give_back(self._state.positions, polled)
+            return
         began_ms = wiring.now_ms()
         plan = wiring.planner.plan(
             lane=self._lane,
@@ -253,15 +280,76 @@ class _Attempt:
             policies=policies,
             state=self._state,
             window=self._window,
-            exposed=sorted(self._exposed) if self._exposed else None,
+            exposed=sorted(self._exposed) if self._exposed or self._doubtful else None,
             now_ms=began_ms,
         )
+        if not await self._topics_there(plan, policies):
+            self._source.give_back(self._state.positions, polled)
+            return
         for each in polled:
             taken_to = plan.changes.positions.get(each.dataset, each.records[0].offset)
             if taken_to != each.next:
                 self._source.reread(each.dataset, taken_to)
         await self._place(plan, policies)
         wiring.observer.committed(self._lane, plan, began_ms, wiring.now_ms())
+
+    def _not_older(self, policies: PolicySet) -> bool:
+        """Whether the list is the one the last block was decided by, or newer.
+
+        A restored backup of control.lists looks healthy, and would revive what was revoked.
+        """
+        number, digest = self._floor
+        version = policies.version
+        if version.number == number and version.digest != digest:
+            raise Fatal(
+                f"lane {self._lane}: list {number} is not the one the audit names: control.lists"
+                " was restored or replaced; publish a newer list, then restart"
+            )
+        return version.number >= number
+
+    def _decidable(self, polled: tuple[Polled, ...], policies: PolicySet) -> tuple[Polled, ...]:
+        """What can be decided: a dataset whose policy cannot be made stops alone."""
+        good = []
+        for each in polled:
+            try:
+                policies.by_dataset.get(each.dataset)
+            except Exception as error:  # whatever it is, it is this dataset's
+                self._park(each.dataset, f"its policy cannot be made: {type(error).__name__}")
+            else:
+                good.append(each)
+        return tuple(good)
+
+    async def _topics_there(self, plan: Plan, policies: PolicySet) -> bool:
+        """Whether every topic of the plan exists; else the datasets of those that do not stop."""
+        missing = [
+            batch.topic
+            for batch in plan.batches
+            if batch.topic not in self._known_topics
+            and not await self._producer.knows(batch.topic, TOPIC_KNOWN_S_MAX)
+        ]
+        self._known_topics.update(batch.topic for batch in plan.batches)
+        self._known_topics.difference_update(missing)
+        for topic in missing:
+            grant = policies.version.grant(self._wiring.topics.grant_of(topic) or "")
+            if grant is None:
+                raise Fatal(f"lane {self._lane}: topic {topic} is not there")
+            self._park(grant.dataset, f"topic {topic} is not there or not allowed", again=True)
+        return not missing
+
+    def _park(self, dataset: str, why: str, *, again: bool = False) -> None:
+        self._source.park(dataset)
+        self._told.add(dataset)
+        if again:
+            self._try_again[dataset] = asyncio.get_running_loop().time() + PARKED_AGAIN_S
+        self._wiring.observer.parked(self._lane, dataset, why)
+
+    def _unpark(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for dataset in [each for each, at in self._try_again.items() if at <= now]:
+            del self._try_again[dataset]
+            self._told.discard(dataset)
+            self._source.unpark(dataset)
+            self._wiring.observer.unparked(self._lane, dataset)
 
     def _tell_parked(self) -> None:
         for dataset in self._source.parked - self._told:
@@ -300,6 +388,8 @@ class _Attempt:
         for seen in plan.seen:
             self._window.add(seen)
         self._exposed.difference_update(exposed_before | set(plan.grants))
+        self._doubtful = False
+        self._floor = (policies.version.number, policies.version.digest)
 
     async def _send_all(self, plan: Plan) -> Awaitable[RecordMetadata]:
         producer, topics = self._producer, self._wiring.topics
@@ -339,16 +429,15 @@ class _Attempt:
             elif known is None or (committed is not None and committed != known):
                 # State and offset move in one transaction: they cannot differ unless one was torn
                 # (KAFKA-17754) or somebody moved the offsets.
-                self._source.park(dataset)
-                self._told.add(dataset)
-                self._wiring.observer.parked(
-                    self._lane, dataset, f"committed offset {committed}, lane state {known}"
-                )
+                self._park(dataset, f"committed offset {committed}, lane state {known}")
             else:
                 positions[dataset] = known
                 if committed is None:
                     missing[dataset] = known
-        positions.update(await self._source.beginnings(fresh))
+        begun = await self._source.beginnings(fresh)
+        positions.update(begun)
+        for dataset in set(fresh) - begun.keys():
+            self._park(dataset, "its inbound topic is not there or not allowed", again=True)
         if missing:
             await self._recommit(missing)
         self._source.read_from(positions)

@@ -91,6 +91,13 @@ class BrokerObserver:
         self._metrics.set("shutong_lane_parked_inputs", len(inputs), lane=str(lane))
         _log.error("input parked", lane=lane, dataset=dataset, reason=why)
 
+    def unparked(self, lane: int, dataset: str) -> None:
+        """A parked input is tried again."""
+        inputs = self._parked.setdefault(lane, {})
+        inputs.pop(dataset, None)
+        self._metrics.set("shutong_lane_parked_inputs", len(inputs), lane=str(lane))
+        _log.info("input is tried again", lane=lane, dataset=dataset)
+
     def restored(self, lane: int, datasets: list[str]) -> None:
         """Expired input offsets were written again from the lane's state."""
         _log.warning(

@@ -7,9 +7,11 @@ id, never by the group.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
@@ -21,6 +23,8 @@ from shutong_core.runtime.consumers import stop_consumer
 
 #: A question that takes longer is asked again.
 ANSWER_S = 5.0
+
+_log = structlog.stdlib.get_logger(__name__)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped
@@ -74,10 +78,11 @@ class Ownership:
     async def _poll(self) -> None:
         # Polling keeps the membership; pausing keeps the data away.
         while True:
-            self._consumer.pause(*self._consumer.assignment())
             try:
+                self._consumer.pause(*self._consumer.assignment())
                 await self._consumer.getmany(timeout_ms=500, max_records=1)
-            except KafkaError:
+            except Exception as error:  # a lost membership only spreads work anew
+                _log.warning("group membership disturbed", error_type=type(error).__name__)
                 await asyncio.sleep(0.5)
 
     async def confirmed(self) -> frozenset[int] | None:
@@ -90,10 +95,11 @@ class Ownership:
             async with asyncio.timeout(ANSWER_S):
                 await admin.start()
                 responses = await admin.describe_consumer_groups([self._group])
-        except (KafkaError, TimeoutError):
+        except (KafkaError, TimeoutError, OSError):
             return None
         finally:
-            await admin.close()
+            with contextlib.suppress(KafkaError, OSError):
+                await admin.close()
         groups = [group for response in responses for group in response.groups]
         if any(error or state != "Stable" for error, _, state, *_ in groups):
             return None

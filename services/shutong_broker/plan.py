@@ -30,6 +30,7 @@ from shutong_core.domain.reasons import Reason
 from shutong_core.wire.batches import KafkaRecord, RecordBatch, chunks
 from shutong_core.wire.busrecords import BusCodec
 from shutong_core.wire.framing import unframe
+from shutong_core.wire.headers import operation_of, read_headers
 from shutong_core.wire.quarantine import (
     QuarantineHeaders,
     Source,
@@ -48,6 +49,8 @@ QUARANTINE_BYTES_MAX = 1_900 * 1024
 INPUT_BYTES_ENOUGH = 4 * 1024 * 1024
 OUTPUT_BYTES_ENOUGH = 24 * 1024 * 1024
 BLOCK_BYTES_ENOUGH = 1024 * 1024
+#: Deciding holds up every other lane of the process, and the word on the list with them.
+PLAN_S_ENOUGH = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ class Origin:
     event_id_key: bytes  # an event id may be guessable: its hash in the audit is keyed
     codec: BusCodec
     random_bytes: Callable[[int], bytes]
+    monotonic: Callable[[], float]  # seconds: only how long a plan takes, never what it decides
 
 
 class Planner:
@@ -178,12 +182,14 @@ class _Making:
         self._datasets: dict[str, DatasetCounts] = {}
         self._input_bytes = 0
         self._output_bytes = 0
+        self._until = planner.origin.monotonic() + PLAN_S_ENOUGH
 
     @property
     def enough(self) -> bool:
-        """Whether the transaction is large enough."""
+        """Whether the transaction is large enough, or took long enough to plan."""
         return (
-            self._input_bytes >= INPUT_BYTES_ENOUGH
+            self._origin.monotonic() >= self._until
+            or self._input_bytes >= INPUT_BYTES_ENOUGH
             or self._output_bytes >= OUTPUT_BYTES_ENOUGH
             or self._block.size_estimate() >= BLOCK_BYTES_ENOUGH
         )
@@ -215,7 +221,7 @@ class _Making:
                 refused[decision.refusal] += 1
             self._input_bytes += len(record.key or b"") + len(record.value or b"")
             # Looking at the block's size costs more than a record: now and then is enough.
-            if taken % 32 == 0 and self.enough:
+            if self._origin.monotonic() >= self._until or (taken % 32 == 0 and self.enough):
                 break
         grants = policy.grants if policy is not None else ()
         placed = [(grant, len(self._output(part, grant).records)) for grant in grants]
@@ -233,7 +239,20 @@ class _Making:
         if seen is None or record.value is None:
             return LaneFacts()
         framed = unframe(record.value, record.headers)
-        return LaneFacts(compare(seen, record.value if isinstance(framed, Reason) else framed[1]))
+        body = record.value if isinstance(framed, Reason) else framed[1]
+        return LaneFacts(compare(seen, body, self._told_operation(record)))
+
+    def _told_operation(self, record: InboundRecord) -> RowOperation | None:
+        """The operation in the headers; None where the dataset says it in its items or not at all.
+
+        The same body put first and then deleted is no repeat.
+        """
+        dataset = self._policies.version.dataset(record.dataset)
+        headers = read_headers(record.headers)
+        if dataset is None or dataset.operation != "ce_type" or isinstance(headers, Reason):
+            return None
+        told = operation_of(headers.ce_type)
+        return None if isinstance(told, Reason) else _OPERATIONS[Operation(told)]
 
     def _add_row(
         self,
@@ -258,7 +277,8 @@ class _Making:
             self._refused.append(self._quarantined(record, decision, refusal))
             return
         if hashed is not None:
-            self._seen[hashed] = Seen(hashed, self._salt, digest, self._now_ms)
+            operation = _OPERATIONS[decision.operation]
+            self._seen[hashed] = Seen(hashed, self._salt, digest, operation, self._now_ms)
         for placement in decision.placements:
             part.allow(row, placement.grant)
             self._output(part, placement.grant).records.append(

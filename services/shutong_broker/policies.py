@@ -87,7 +87,11 @@ class PolicyBook:
         while True:
             version = await self._feed.wait_change(number)
             number = version.number
-            self._take(version)
+            try:
+                self._take(version)
+            except Exception as error:  # the lease of the list before runs out by itself
+                self._refused = f"list {number} cannot be used here: {type(error).__name__}"
+                _log.error("list refused", list_number=number, exc_info=error)
             # Let the lanes run between two lists that come close together.
             await asyncio.sleep(0)
 

@@ -17,8 +17,14 @@ from aiokafka.errors import KafkaError
 
 from shutong_broker.state import NO_PREVIOUS, LaneState
 from shutong_broker.statecodec import StateCodec
-from shutong_broker.window import WINDOW_AGE_MS_MAX, WINDOW_IDS_MAX, RepeatWindow, Seen
-from shutong_core.audit.block import header_hash, parse_block
+from shutong_broker.window import (
+    WINDOW_AGE_MS_MAX,
+    WINDOW_BLOCKS_MAX,
+    WINDOW_IDS_MAX,
+    RepeatWindow,
+    Seen,
+)
+from shutong_core.audit.block import header_hash, parse_block, parse_header
 from shutong_core.domain.errors import Fatal, Rejected, Retryable
 from shutong_core.runtime.consumers import stop_consumer
 from shutong_core.wire.topics import Topics
@@ -29,11 +35,19 @@ _STEP_OFFSETS = 256
 
 @dataclass(frozen=True, slots=True)
 class TakenLane:
-    """A lane's committed state, with the window of accepted ids rebuilt from its audit."""
+    """A lane's committed state, with the window of accepted ids rebuilt from its audit.
+
+    `list_number` and `list_digest` are those the last block was decided by (0 and b"" before the
+    first). `clean`: nothing aborted follows the last block, so no reader without read_committed
+    can have seen what is not in the audit.
+    """
 
     state: LaneState
     window: RepeatWindow
     blocks_read: int
+    list_number: int
+    list_digest: bytes
+    clean: bool
 
 
 async def take_lane(
@@ -51,8 +65,7 @@ async def take_lane(
     try:
         async with asyncio.timeout(READ_S_MAX), _reader(client) as reader:
             state, head_from = await _state(reader, topics, lane, states)
-            window, blocks = await _replay_audit(reader, topics, lane, state, head_from, now_ms)
-            return TakenLane(state, window, blocks)
+            return await _replay_audit(reader, topics, lane, state, head_from, now_ms)
     except (KafkaError, TimeoutError) as error:
         raise Retryable(f"lane {lane}: cannot read its state: {type(error).__name__}") from error
 
@@ -115,7 +128,7 @@ async def _replay_audit(
     state: LaneState,
     head_from: int,
     now_ms: int,
-) -> tuple[RepeatWindow, int]:
+) -> TakenLane:
     """Hold the head against the last block; rebuild the window from the blocks before it.
 
     Blocks are read backwards in growing steps, until the window is full or its age is reached: a
@@ -124,23 +137,23 @@ async def _replay_audit(
     tp = TopicPartition(topics.audit, lane)
     oldest_ms = now_ms - WINDOW_AGE_MS_MAX
     beginning = (await reader.beginning_offsets([tp]))[tp]
-    high = (await reader.end_offsets([tp]))[tp]
+    end = high = (await reader.end_offsets([tp]))[tp]
     recent = (await reader.offsets_for_times({tp: oldest_ms}))[tp]
     floor = max(beginning, min(head_from, recent.offset if recent else high))
     low = max(beginning, min(head_from, high - _STEP_OFFSETS))
     steps: list[list[Seen]] = []
     ids = blocks = 0
-    last: _Last | None = None
+    last: Any = None
     while True:
         seen: list[Seen] = []
         async for record in _committed(reader, tp, low, high):
             seen += _accepted(record, lane, oldest_ms)
             blocks += 1
             if not steps:
-                last = _Last(header_hash(record.key), record.offset)
+                last = record
         steps.append(seen)
         ids += len(seen)
-        if low <= floor or ids >= WINDOW_IDS_MAX:
+        if low <= floor or ids >= WINDOW_IDS_MAX or blocks >= WINDOW_BLOCKS_MAX:
             break
         low, high = max(floor, low - (high - low) * 2), low
     _check_head(lane, state, last)
@@ -148,17 +161,20 @@ async def _replay_audit(
     for step in reversed(steps):
         for each in step:
             window.add(each)
-    return window, blocks
+    head = parse_header(last.key) if last else None
+    return TakenLane(
+        state=state,
+        window=window,
+        blocks_read=blocks,
+        list_number=head.list_number if head else 0,
+        list_digest=head.list_digest if head else b"",
+        # A committed block is followed by its commit marker and nothing else.
+        clean=end == (last.offset + 2 if last else beginning),
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class _Last:
-    hash: bytes
-    offset: int
-
-
-def _check_head(lane: int, state: LaneState, last: _Last | None) -> None:
-    found = last.hash if last else NO_PREVIOUS
+def _check_head(lane: int, state: LaneState, last: Any) -> None:
+    found = header_hash(last.key) if last else NO_PREVIOUS
     if found != state.header_hash or (last is None) != (state.sequence == 0):
         raise Fatal(
             f"lane {lane}: its head (block {state.sequence}) is not the last block of the audit"
@@ -178,7 +194,7 @@ def _accepted(record: Any, lane: int, oldest_ms: int) -> list[Seen]:
     if header.decided_ms < oldest_ms:
         return []
     return [
-        Seen(row.id_hash, body.salt, row.digest, header.decided_ms)
+        Seen(row.id_hash, body.salt, row.digest, row.operation, header.decided_ms)
         for section in body.inputs
         for row in body.rows(section)
         if row.id_hash is not None and row.refusal is None

@@ -57,7 +57,15 @@ class Lanes:
                 await asyncio.gather(predecessor, return_exceptions=True)
             await lane.run()
 
-        self._running[number] = (lane, asyncio.create_task(run(), name=f"lane {number}"))
+        task = asyncio.create_task(run(), name=f"lane {number}")
+        task.add_done_callback(lambda done: self._ended(number, done))
+        self._running[number] = (lane, task)
+
+    def _ended(self, number: int, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._observer.attempt_failed(number, Fatal(f"lane {number}: {type(error).__name__}"))
+            self._observer.status(number, "halted")
 
     async def stop(self) -> None:
         """Finish every transaction under way."""
@@ -149,6 +157,7 @@ async def _origin(node: Node) -> Origin:
         event_id_key=node.keyring.secret("event-ids/1"),
         codec=node.codec,
         random_bytes=os.urandom,
+        monotonic=time.monotonic,
     )
 
 

@@ -84,12 +84,16 @@ class InboundSource:
         return None if offset < 0 else offset
 
     async def beginnings(self, datasets: Sequence[str]) -> dict[str, int]:
-        """The first offset still kept, per dataset."""
-        wanted = {self._tp(dataset): dataset for dataset in datasets}
-        if not wanted:
-            return {}
-        found = await self._consumer.beginning_offsets(list(wanted))
-        return {wanted[tp]: offset for tp, offset in found.items()}
+        """The first offset still kept, per dataset; a topic that does not answer is left out."""
+        found: dict[str, int] = {}
+        for dataset in datasets:
+            tp = self._tp(dataset)
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    found[dataset] = (await self._consumer.beginning_offsets([tp]))[tp]
+            except (KafkaError, TimeoutError):
+                continue
+        return found
 
     @property
     def datasets(self) -> frozenset[str]:
@@ -107,6 +111,17 @@ class InboundSource:
         """Read one input again from `offset`: what was polled beyond was not taken."""
         self._consumer.seek(self._tp(dataset), offset)
 
+    def give_back(self, positions: Mapping[str, int], polled: Sequence[Polled]) -> None:
+        """Read again what was polled and not taken."""
+        for each in polled:
+            if each.dataset not in self.parked:
+                self.reread(each.dataset, positions.get(each.dataset, each.records[0].offset))
+
+    def unpark(self, dataset: str) -> None:
+        """Try one input again: the next `read_from` may name it."""
+        self.parked.discard(dataset)
+        self._datasets -= {dataset}
+
     def park(self, dataset: str) -> None:
         """Stop reading one input; the others flow on."""
         self.parked.add(dataset)
@@ -118,7 +133,8 @@ class InboundSource:
 
         An input whose position is no longer kept is parked and named in `parked`.
         """
-        if not self._datasets:
+        if self._datasets <= self.parked:
+            await asyncio.sleep(wait_ms / 1000)  # nothing to read must not mean to spin
             return ()
         try:
             found = await self._consumer.getmany(timeout_ms=wait_ms, max_records=records_max)
@@ -143,8 +159,12 @@ class InboundSource:
 
     async def _park_unreadable(self, records_max: int) -> None:
         """Find the inputs that cannot be read by reading each alone; every position stays."""
+        # Only what is fetched can have failed; aiokafka keeps it by partition until it is taken.
+        fetched = {tp for tp in self._consumer._fetcher._records if isinstance(tp, TopicPartition)}
         for dataset in sorted(self._datasets - self.parked):
             tp = self._tp(dataset)
+            if tp not in fetched:
+                continue
             position = await self._consumer.position(tp)
             self._consumer.seek(tp, position)
             try:

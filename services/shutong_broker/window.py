@@ -10,11 +10,15 @@ import hashlib
 from collections import deque
 from dataclasses import dataclass
 
+from shutong_core.audit.block import RowOperation
 from shutong_core.domain.reasons import Reason
 
-#: Stated to publishers: the last 200,000 accepted ids of a lane, or 24 h, whichever is shorter.
+#: Stated to publishers: the last 200,000 accepted ids of a lane, 24 h, or its last 20,000 blocks,
+#: whichever is shorter.
 WINDOW_IDS_MAX = 200_000
 WINDOW_AGE_MS_MAX = 24 * 3_600_000
+#: Taking a lane must stay short also where records carry no event ids (about 4 s for these).
+WINDOW_BLOCKS_MAX = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,7 @@ class Seen:
     id_hash: bytes  # 8 bytes
     salt: bytes  # of the audit block that holds it
     digest: bytes  # SHA-256(salt ‖ Avro body)
+    operation: RowOperation
     at_ms: int
 
 
@@ -65,7 +70,11 @@ class RepeatWindow:
         return seen
 
 
-def compare(seen: Seen, body: bytes) -> Reason:
-    """DUPLICATE if `body` is what was accepted under that id, else ID_REUSED."""
+def compare(seen: Seen, body: bytes, operation: RowOperation | None) -> Reason:
+    """DUPLICATE if body and operation are what was accepted under that id, else ID_REUSED.
+
+    `operation` is None where it does not stand beside the body.
+    """
     same = hashlib.sha256(seen.salt + body).digest() == seen.digest
+    same = same and operation in {None, seen.operation}
     return Reason.DUPLICATE if same else Reason.ID_REUSED

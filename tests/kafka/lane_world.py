@@ -57,6 +57,9 @@ class Observer:
     def parked(self, lane: int, dataset: str, why: str) -> None:
         self.parked_inputs.append((dataset, why))
 
+    def unparked(self, lane: int, dataset: str) -> None:
+        self.parked_inputs.append((dataset, "tried again"))
+
     def restored(self, lane: int, datasets: list[str]) -> None:
         self.failures.append(f"restored {datasets}")
 
@@ -132,6 +135,7 @@ class LaneWorld:
             quarantine_key=keys("quarantine/1"),
             event_id_key=keys("event-ids/1"),
             codec=codec(),
+            monotonic=time.monotonic,
             random_bytes=lambda n: hashlib.sha256(str(time.time_ns()).encode()).digest()[:n],
         )
         client = {"bootstrap_servers": bootstrap} if bootstrap else self.client

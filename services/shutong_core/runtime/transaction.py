@@ -149,6 +149,14 @@ class TransactionalProducer:
         self._sends = []
         await self._bounded(self._producer.begin_transaction(), self._deadlines.send_s, "begin")
 
+    async def knows(self, topic: str, seconds: float) -> bool:
+        """Whether Kafka knows the topic and lets this client see it, as far as it says in time."""
+        try:
+            async with asyncio.timeout(seconds):
+                return bool(await self._producer.partitions_for(topic))
+        except (KafkaError, TimeoutError):
+            return False
+
     async def send(self, batch: RecordBatch) -> Awaitable[RecordMetadata]:
         """Queue one record batch; the awaitable gives its base offset and log-append time.
 
