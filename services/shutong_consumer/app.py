@@ -21,6 +21,7 @@ from shutong_consumer.frontdesk import FrontDesk
 from shutong_consumer.pull import LIMIT_DEFAULT, LIMIT_MAX, WAIT_MS_MAX, Asked, Pull
 from shutong_consumer.refused import MEDIA_TYPE, RequestRefused
 from shutong_consumer.rights import Right
+from shutong_core.audit.access import named
 from shutong_core.domain.reasons import Reason
 from shutong_core.runtime.metrics import Metrics
 
@@ -78,7 +79,9 @@ class Interface:
             version = self.desk.lists.version
             row = version.system(system) if version and system else None
             actor = f"{row.organisation}/{system}" if row else system
-            await self.desk.note_refusal(action, refused, client, actor, f"grant/{grant}")
+            known = version is not None and version.grant(grant) is not None
+            target = f"grant/{named(grant, known=known)}"
+            await self.desk.note_refusal(action, refused, client, actor, target)
         return problem(refused)
 
     def guarded(

@@ -11,6 +11,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 
+from shutong_core.audit.access import named
 from shutong_core.domain.errors import Rejected
 from shutong_core.domain.reasons import Reason
 from shutong_core.domain.version import ListVersion
@@ -120,8 +121,10 @@ class Intake:
     ) -> None:
         counts = outcome.reasons() if outcome is not None else {}
         detail = " ".join(f"{each.name}={count}" for each, count in counts.items())
-        # The dataset's name is the client's own text where nothing checked it.
-        target = posted.dataset if posted.dataset.isascii() and len(posted.dataset) <= 48 else ""
+        # The dataset's name is the client's own text where the list does not have it.
+        version = self._desk.lists.version
+        known = version is not None and version.dataset(posted.dataset) is not None
+        target = named(posted.dataset, known=known)
         await self._desk.note(
             "publish", reason, posted.client, actor=actor, target=target, detail=detail
         )

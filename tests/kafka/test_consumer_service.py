@@ -170,6 +170,13 @@ async def test_without_a_right_nothing_is_let_out_and_it_leaves_a_trace(bus: Inb
     assert f"{listing.REQUESTER}/meizhou-civil" in actors
 
 
+async def test_the_trace_of_a_refusal_holds_no_text_of_the_client(bus: Inbox) -> None:
+    for asked in ("110105194912310021", "a%0Ab", "%1B%5B2J" + "x" * 600, "no-such-grant"):
+        assert reason(await bus.get(asked)) == (403, "NOT_YOUR_GRANT")
+    targets = [each.target for each in await bus.access()]
+    assert targets == ["grant/(no id)"] * 3 + ["grant/no-such-grant"]
+
+
 async def test_a_replay_from_an_old_offset_is_refused_after_the_revocation(bus: Inbox) -> None:
     await bus.place(SHUIZHAI)
     assert (await bus.get(MEIZHOU_GRANT)).status_code == 200

@@ -7,7 +7,15 @@ import dataclasses
 import pytest
 from bus_schemas import codec
 
-from shutong_core.audit.access import TEXT_CHARS_MAX, AccessChain, AccessVerifier, Act, event_hash
+from shutong_core.audit.access import (
+    NO_ID,
+    TEXT_CHARS_MAX,
+    AccessChain,
+    AccessVerifier,
+    Act,
+    event_hash,
+    named,
+)
 from shutong_core.domain.errors import Rejected
 from shutong_core.domain.reasons import Reason
 from shutong_core.wire.busrecords import AccessEvent
@@ -99,3 +107,13 @@ def test_the_number_of_processes_is_bounded():
     verifier.feed(_events(1, "a")[0])
     with pytest.raises(Rejected):
         verifier.feed(_events(1, "b")[0])
+
+
+@pytest.mark.parametrize(
+    "asked",
+    ["", "x" * 49, "a\nb", "a\n", "\x1b[2J", "低保", "A", "11010519491231002x", "13800138000"],
+)
+def test_what_was_asked_for_is_named_only_if_it_can_be_an_id(asked: str) -> None:
+    assert named(asked, known=False) == NO_ID
+    assert named("minimum-living-2026", known=False) == "minimum-living-2026"
+    assert named("grant-114414240000000115", known=True) == "grant-114414240000000115"

@@ -97,6 +97,19 @@ async def test_an_access_event_never_holds_a_value_of_the_record() -> None:
     assert "canary" not in repr(act)
 
 
+async def test_an_access_event_names_no_dataset_that_cannot_be_one() -> None:
+    door = FrontDoor()
+    for asked in (
+        "11010519491231002X",
+        "110105194912310021",
+        "a%0Ab",
+        "%1B%5B2J",
+        "no-such-dataset",
+    ):
+        await door.post(b"{}", path=f"/v1/datasets/{asked}/records")
+    assert [act.target for act in door.access.acts] == ["(no id)"] * 4 + ["no-such-dataset"]
+
+
 async def test_a_defect_is_an_unknown_outcome_and_shows_nothing_of_itself() -> None:
     door = FrontDoor()
     door.lists.schemas = cast(Any, None)

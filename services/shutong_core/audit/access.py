@@ -7,6 +7,7 @@ it, so that none can be dropped or altered later without a trace.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,6 +18,11 @@ from shutong_core.wire.busrecords import AccessEvent
 NO_EVENT = bytes(32)
 #: Longest text of an event, in characters: what a client sends must not grow the log at will.
 TEXT_CHARS_MAX = 500
+#: Target of an event whose request named something that cannot be an id.
+NO_ID = "(no id)"
+_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,47}\Z")
+#: As long as a telephone number: a person's number mistaken for an id must not stay for ever.
+_LONG_NUMBER = re.compile(r"[0-9]{11}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,16 @@ class AccessChain:
         encoded = encode(event)
         after = AccessChain(self.service, self.process, event.sequence, event_hash(encoded))
         return encoded, after
+
+
+def named(asked: str, *, known: bool) -> str:
+    """The id that a request asked for, as an event may hold it; NO_ID where it is none.
+
+    `known`: the list in force has it. Other text is the client's own and kept only if it has the
+    form of an id and no long number in it.
+    """
+    plausible = _ID.match(asked) is not None and _LONG_NUMBER.search(asked) is None
+    return asked if known or plausible else NO_ID
 
 
 def event_hash(encoded: bytes) -> bytes:
