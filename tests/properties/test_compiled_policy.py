@@ -50,7 +50,9 @@ LEFT = {
     Reason.BAD_FRAMING,
     Reason.UNKNOWN_SCHEMA,
 }
-EXAMPLES = 200
+EXAMPLES = 60  # of a round
+ROUNDS_MIN, ROUNDS_MAX = 3, 15
+TIMES_MIN = 10
 #: No calendar reaches there.
 BEYOND = 10**18
 #: Values that rules, operations and births ask for.
@@ -339,14 +341,20 @@ def compare(data: st.DataObject) -> None:
         assert not declined or may_be_left(text, decision)
 
 
+def missed() -> dict[Any, int]:
+    """What the comparison is there to try and has hardly tried."""
+    shown = ["placed", "REGION_OUT_OF_SCOPE", "CONDITION_NOT_MET", "MINOR_NOT_GRANTED"]
+    wanted = [*shown, ("nearly", "MALFORMED"), ("nearly", "NOT_CANONICAL"), ("nearly", None)]
+    return {name: SEEN[name] for name in wanted if SEEN[name] < TIMES_MIN}
+
+
 def test_the_generated_decision_equals_the_plain_one_for_every_schema_and_list() -> None:
     SEEN.clear()
-    compare()
+    for done in range(ROUNDS_MAX):
+        if done < ROUNDS_MIN or missed():
+            compare()
+    assert missed() == {}
     assert SEEN["generated"] > SEEN["left to the interpreter"]
-    for shown in ("placed", "REGION_OUT_OF_SCOPE", "CONDITION_NOT_MET", "MINOR_NOT_GRANTED"):
-        assert SEEN[shown] >= 10, SEEN
-    for shown in ("MALFORMED", "NOT_CANONICAL", None):
-        assert SEEN["nearly", shown] >= 10, SEEN
 
 
 @settings(max_examples=300, deadline=None, database=None)
