@@ -131,13 +131,14 @@ class Planner:
         exposed: Sequence[str] | None,
         now_ms: int,
     ) -> Plan:
-        """The transaction for what was polled (each dataset once, in offset order).
+        """The transaction for what was polled: at least one input, each once, in offset order.
 
         It may take only the first part of it: `changes.positions` says how far it got. `exposed`:
         None unless an attempt of this lane was aborted, see `BlockBuilder.build`.
         """
         making = _Making(self, lane, policies, state, window, now_ms)
-        for each in polled:
+        making.add_input(polled[0])
+        for each in polled[1:]:
             if not making.enough:
                 making.add_input(each)
         return making.finish(exposed)

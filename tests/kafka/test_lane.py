@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from dataclasses import replace
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.record.util import calc_crc32c
 
 from kafka.lane_world import LaneWorld, Observer, Running, until
+from shutong_broker.policies import PolicySet
 from shutong_core.audit.chain import SEGMENT_HEADER, extend, genesis, parse_segment
 from shutong_core.audit.verify import Anchor, LaneVerifier
 from shutong_core.domain.reasons import Reason
@@ -188,6 +192,100 @@ async def test_a_transaction_that_gets_too_large_takes_a_part_and_loses_nothing(
     verifier = LaneVerifier("test-cluster", world.lane_number)
     for record in await world.read(world.topics.audit, world.lane_number):
         assert verifier.feed(record.offset, record.key, record.value)[0] == []
+
+
+async def test_a_lane_without_inputs_leaves_the_loop_to_others(
+    kafka: EmbeddedKafka, prefix: str
+) -> None:
+    world = await started(kafka, prefix)
+    world.lease.policies = PolicySet.of(world.world.version, {})
+    world.policies = world.lease.policies
+    observer = Observer()
+    async with Running(world.lane(observer)):
+        await until(lambda: "serving" in observer.statuses)
+        turns = 0
+        async with asyncio.timeout(2):
+            while turns < 20:
+                await asyncio.sleep(0.01)
+                turns += 1
+
+
+async def test_planning_stops_in_time_and_the_rest_is_read_again(
+    kafka: EmbeddedKafka, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutong_broker.plan.PLAN_S_ENOUGH", 0.0)
+    world = await started(kafka, prefix)
+    observer = Observer()
+    await world.publish(*({"headers": {"ce_id": str(n)}} for n in range(5)))
+    async with Running(world.lane(observer)):
+        await until(lambda: decided(observer) == 5)
+    assert [sum(c.decided for c in plan.datasets.values()) for plan in observer.plans] == [1] * 5
+    assert len(await world.read(world.topics.delivery(MEIZHOU_GRANT))) == 5
+
+
+async def test_a_missing_delivery_topic_parks_its_dataset_until_it_is_there(
+    kafka: EmbeddedKafka, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutong_broker.lane.PARKED_AGAIN_S", 1.0)
+    monkeypatch.setattr("shutong_broker.lane.TOPIC_KNOWN_S_MAX", 1.0)
+    world = await started(kafka, prefix)
+    admin = AIOKafkaAdminClient(**world.client)
+    await admin.start()
+    topic = world.topics.delivery(MEIZHOU_GRANT)
+    await admin.delete_topics([topic])
+    observer = Observer()
+    await world.publish({})
+    async with Running(world.lane(observer)):
+        await until(lambda: any(topic in why for _, why in observer.parked_inputs))
+        assert observer.failures == []
+        assert decided(observer) == 0
+        await admin.create_topics([NewTopic(topic, 1, 1)])
+        await until(lambda: decided(observer) == 1, 30)
+    await admin.close()
+    assert len(await world.read(topic)) == 1
+
+
+async def test_a_list_older_than_the_audit_places_nothing(
+    kafka: EmbeddedKafka, prefix: str
+) -> None:
+    world = await started(kafka, prefix)
+    newer = PolicySet.of(replace(world.world.version, number=2), world.policies.by_dataset)
+    world.lease.policies = newer
+    observer = Observer()
+    await world.publish({"headers": {"ce_id": "1"}})
+    async with Running(world.lane(observer)):
+        await until(lambda: decided(observer) == 1)
+    world.lease.policies = world.policies  # a restored backup: list 1 again
+    await world.publish({"headers": {"ce_id": "2"}})
+    restored = Observer()
+    async with Running(world.lane(restored)):
+        await until(lambda: "the list is older than the audit" in restored.statuses)
+        assert decided(restored) == 0
+    assert len(await world.read(world.topics.delivery(MEIZHOU_GRANT))) == 1
+
+
+async def test_after_a_crash_the_next_block_says_that_something_may_have_been_seen(
+    kafka: EmbeddedKafka, prefix: str
+) -> None:
+    world = await started(kafka, prefix)
+    await world.publish({})
+
+    class CrashedError(Exception):
+        pass
+
+    def crash(step: str) -> None:
+        if step == "after-flush":
+            raise CrashedError
+
+    crashed = Observer()
+    async with Running(world.lane(crashed, crash)):
+        await until(lambda: "halted" in crashed.statuses)
+    observer = Observer()
+    async with Running(world.lane(observer)):
+        await until(lambda: decided(observer) == 1)
+        await world.publish({"headers": {"ce_id": "2"}})
+        await until(lambda: decided(observer) == 2)
+    assert [header.after_abort for header, _ in await world.blocks()] == [True, False]
 
 
 async def test_an_input_no_client_can_read_is_parked_and_the_lane_stays(
