@@ -80,11 +80,13 @@ class Supervisor:
                 if answer.status_code == httpx.codes.OK:
                     return
                 why = answer.text[:500]
+                if "halted" in why:
+                    break  # waiting does not help any more
             except httpx.HTTPError as error:
                 why = type(error).__name__
             await asyncio.sleep(0.05)
         raise Fatal(
-            f"{plan.name} 在 {READY_S_MAX:.0f} 秒内未就绪 / did not become ready: {why}\n"
+            f"{plan.name} 未就绪 / is not ready: {why}\n"
             f"日志 / log: {self.log_file(plan.name)}"
         )
 
