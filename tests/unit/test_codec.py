@@ -27,6 +27,7 @@ from unit.schema_examples import (
 )
 
 MALFORMED, NOT_CANONICAL = Reason.MALFORMED, Reason.NOT_CANONICAL
+MAP = {"type": "map", "values": "int"}
 INTS = {"type": "array", "items": "int"}
 LINES = {
     "type": "array",
@@ -72,7 +73,14 @@ FIXED_DECIMAL = {"type": "fixed", "name": "F", "size": 4, "logicalType": "decima
         (FIXED_DECIMAL, b"\x3b\x9a\xca\x00", MALFORMED),  # 10^9
         (INTS, b"\x02\x02\x02\x04\x00", NOT_CANONICAL),  # two blocks
         (INTS, b"\x01\x02\x02\x00", NOT_CANONICAL),  # block with byte size
-        ({"type": "map", "values": "int"}, b"\x04\x02a\x02\x02a\x04\x00", NOT_CANONICAL),
+        (MAP, b"\x04\x02a\x02\x02a\x04\x00", NOT_CANONICAL),
+        (MAP, b"\x04\x02b\x02\x02a\x02\x00", NOT_CANONICAL),  # keys descending
+        (MAP, b"\x04\x02a\x02\x00\x02\x00", NOT_CANONICAL),  # the empty key comes first
+        (
+            MAP,
+            b"\x04\x08" + "😀".encode() + b"\x02\x06" + "￮".encode() + b"\x02\x00",
+            NOT_CANONICAL,
+        ),
     ],
 )
 def test_bytes_that_are_not_the_canonical_form_are_refused(

@@ -62,6 +62,21 @@ def test_an_exception_in_generated_code_never_allows(monkeypatch: pytest.MonkeyP
     assert policy.declined == 1
 
 
+def test_a_map_is_read_in_one_order_of_its_keys_only() -> None:
+    kind = {"type": "map", "values": "string"}
+    world, policy = compiled({"schema": {"score": {"type": kind}}})
+    good = world.record({"record": {"score": {"b": "y", "": "z", "a": "x"}}})
+    assert good.value is not None
+    assert policy.decide(good, LaneFacts(), now_ms()).refusal is None
+    assert policy.declined == 0
+    first, second, third = b"\x00\x02z", b"\x02a\x02x", b"\x02b\x02y"
+    for entries in (first + third + second, second + first + third, first + second + second):
+        value = good.value.replace(first + second + third, entries)
+        assert value != good.value
+        decision = policy.decide(good._replace(value=value), LaneFacts(), now_ms())
+        assert (decision.refusal, decision.path) == (Reason.NOT_CANONICAL, "score")
+
+
 def test_a_plan_that_cannot_be_generated_is_interpreted_and_says_so() -> None:
     world, _ = compiled()
 

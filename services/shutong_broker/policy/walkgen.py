@@ -128,15 +128,15 @@ class WalkWriter(LeafWriter):
             out(f"v += (n >> 1) * {out.constant(values_bound(each))}")
             with out.block(f"if v > {self.limit}:"):
                 out("raise Declined")
-            seen, key = out.fresh("seen"), out.fresh("key")
+            last, key = out.fresh("last"), out.fresh("key")
             if isinstance(shape, Map):
-                out(f"{seen} = set()")
+                out(f"{last} = None")
             with out.block("for _ in range(n >> 1):"):
                 if isinstance(shape, Map):
                     self.string(key)
-                    with out.block(f"if {key} in {seen}:"):
+                    with out.block(f"if {last} is not None and {key} <= {last}:"):
                         out("raise Declined")
-                    out(f"{seen}.add({key})")
+                    out(f"{last} = {key}")
                 self.shape(each)
                 self.dirty = True
             with out.block("if b[p]:"):

@@ -154,15 +154,19 @@ class _Writer:
         self.out.append(0)
 
     def entries(self, shape: Map, datum: Any) -> None:
-        """Write a map in the order of `datum`: one block and the end mark."""
+        """Write a map, keys ascending by their bytes: one block and the end mark."""
         if type(datum) is not dict:
             raise self.fault("not a map (dict)")
+        if any(type(key) is not str for key in datum):
+            self.path.append("{}")
+            raise self.fault("not text")
         if datum:
             _put_varint(self.out, len(datum))
             self.path.append("{}")
-            for key, item in datum.items():
+            # Code points sort as their UTF-8 bytes do.
+            for key in sorted(datum):
                 self.text(key)
-                self.value(shape.values, item)
+                self.value(shape.values, datum[key])
             self.path.pop()
         self.out.append(0)
 

@@ -151,7 +151,7 @@ class _Reader:
                 self.value(Plain("string"), key, f"{path}{{}}"): self.value(
                     shape.values, item, f"{path}{{}}"
                 )
-                for key, item in value.items()
+                for key, item in sorted(value.items())
             }
         return None
 
