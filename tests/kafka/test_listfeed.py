@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
 
 from faults.proxy import LIST_OFFSETS, KafkaProxy
 from shutong_core.domain.catalogue import SchemaRef
@@ -43,7 +44,11 @@ class World:
 
     def feed(self, **client: Any) -> ListFeed:
         return ListFeed(
-            client or self.client, self.topics, self.ring.verifier("control"), time.monotonic
+            client or self.client,
+            self.topics,
+            self.ring.verifier("control"),
+            time.monotonic,
+            trust_mark=self.ring.trust_watch("control"),
         )
 
     async def write(
@@ -140,14 +145,17 @@ async def test_what_no_trusted_key_signed_is_refused_and_does_not_stop_the_bus(
 ) -> None:
     version = await world.publish(made.bus())
     await feed.wait_ready()
-    _, forged = world.change(made.purpose("x"), signer=Keyring(tmp_path / "o").signer("control"))
+    stranger = Keyring(tmp_path / "o").signer("control")
     _, agency = world.change(made.purpose("x"), signer=world.ring.signer("agency/x"))
     _, again = World.change(world, made.purpose("x"))
     old = world.version
     world.version = None
     _, replayed = world.change(made.bus())
     world.version = old
-    for record in (b"garbage", forged[0], agency[0], replayed[0]):
+    world.version, _ = World.change(world, made.purpose("y"))
+    _, too_far = world.change(made.purpose("x"), signer=stranger)
+    world.version = old
+    for record in (b"garbage", too_far[0], agency[0], replayed[0]):
         await world.write(world.topics.lists, (None, record))
     await until(lambda: feed.refused == 4)
     assert feed.problem is not None
@@ -157,6 +165,65 @@ async def test_what_no_trusted_key_signed_is_refused_and_does_not_stop_the_bus(
     await world.write(world.topics.lists, (None, again[0]))
     await feed.wait_change(after=1)
     assert feed.problem is None
+
+
+async def test_the_next_list_under_a_key_not_trusted_yet_ends_the_lease_until_it_is_trusted(
+    world: World, feed: ListFeed, tmp_path: Path
+) -> None:
+    await world.publish(made.bus())
+    await feed.wait_ready()
+    rotated = Keyring(tmp_path / "o").signer("control")
+    version, records = world.change(made.purpose("x"), signer=rotated)
+    await world.write(world.topics.lists, (None, records[0]))
+    await until(lambda: not leased(feed))
+    assert rotated.key_id in str(feed.problem)
+    world.ring.trust("control", rotated.public)
+    assert (await feed.wait_change(after=1)).digest == version.digest
+    await until(lambda: leased(feed))
+    assert feed.problem is None
+
+
+async def test_what_a_stranger_wrote_as_the_next_list_is_overtaken_by_the_true_one(
+    world: World, feed: ListFeed, tmp_path: Path
+) -> None:
+    await world.publish(made.bus())
+    await feed.wait_ready()
+    _, forged = world.change(made.purpose("x"), signer=Keyring(tmp_path / "o").signer("control"))
+    await world.write(world.topics.lists, (None, forged[0]))
+    await until(lambda: not leased(feed))
+    version = await world.publish(made.purpose("true"))
+    assert (await feed.wait_change(after=1)).digest == version.digest
+    await until(lambda: leased(feed))
+
+
+async def remake(world: World) -> None:
+    admin = AIOKafkaAdminClient(**world.client)
+    await admin.start()
+    try:
+        await admin.delete_topics([world.topics.lists])
+    finally:
+        await admin.close()
+    await ensure_topics(world.client, control_specs(world.topics, 1, 1))
+
+
+@pytest.mark.parametrize("lists", [1, 4])
+async def test_a_topic_made_anew_with_another_history_is_never_followed(
+    world: World, feed: ListFeed, lists: int
+) -> None:
+    await world.publish(made.bus())
+    await world.publish(made.purpose("second"))
+    await feed.wait_change(after=1)
+    await remake(world)
+    world.version = None
+    await world.publish(made.bus())
+    for number in range(1, lists):
+        await world.publish(made.purpose(f"other-{number}"))
+    await until(lambda: "this process has seen list 2" in str(feed.problem), 30)
+    for _ in range(30):
+        assert not leased(feed)
+        await asyncio.sleep(0.1)
+    assert feed.version is not None
+    assert feed.version.number == 2
 
 
 async def test_a_newer_list_that_cannot_be_used_ends_the_lease(

@@ -139,6 +139,26 @@ class Keyring:
         table = _read_texts(self.directory / "trust.json")
         return {key_id: base64.b64decode(text) for key_id, text in table.items()}
 
+    def trust_watch(self, name: str) -> Callable[[], frozenset[str]]:
+        """A call that gives the key ids trusted for `name` now; cheap enough to ask often."""
+        path = self.directory / "trust.json"
+        seen: tuple[int, int, int] | None = None
+        found: frozenset[str] = frozenset()
+
+        def now() -> frozenset[str]:
+            nonlocal seen, found
+            try:
+                stated = path.stat()
+            except FileNotFoundError:
+                return frozenset()
+            mark = (stated.st_ino, stated.st_mtime_ns, stated.st_size)
+            if mark != seen:
+                ids = (key_id for key_id in self.trusted() if key_id.rpartition("/")[0] == name)
+                seen, found = mark, frozenset(ids)
+            return found
+
+        return now
+
     def verifier(self, name: str) -> Verify:
         """(key id, data, signature) -> True only for a trusted key *of that name*.
 

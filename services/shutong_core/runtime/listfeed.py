@@ -4,6 +4,10 @@ Rule of the lease: it rests on an answer from Kafka that the end of control.list
 readers see it, transaction markers included) was where this process stands now or before, and it
 counts from the moment that question was *sent*. So neither a slow answer, nor a paused process, nor
 a cut connection makes it last longer than `LEASE_S`.
+
+Rule of recovery: while what was read cannot be used, and when the trusted keys change, both topics
+are read again from their beginning into a fresh view, which takes over only if it leads to where
+this process has been before: the feed never goes back.
 """
 
 from __future__ import annotations
@@ -33,6 +37,8 @@ FETCH_WAIT_MS = 100
 ANSWER_S = 2.5
 CATCH_UP_S = 10.0
 RETRY_S = 0.2
+#: Between two readings from the beginning; doubled while they do not help.
+REREAD_S_MIN, REREAD_S_MAX = 2.0, 30.0
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -45,13 +51,20 @@ class ListFeed:
         topics: Topics,
         verify: Verify,
         monotonic: Callable[[], float] = time.monotonic,
+        trust_mark: Callable[[], object] = lambda: None,
     ) -> None:
+        """`trust_mark` gives another value once the keys that `verify` trusts have changed."""
         self._client = dict(client)
         self._lists = TopicPartition(topics.lists, 0)
         self._schemas = TopicPartition(topics.schemas, 0)
         self._verify = verify
         self._monotonic = monotonic
+        self._trust_mark = trust_mark
         self._view = ListView(verify)
+        # Takes the records while the topics are read again; then takes over, or is dropped.
+        self._fresh: ListView | None = None
+        self._reread_at, self._reread_s = 0.0, REREAD_S_MIN
+        self._repeats_known, self._trust_known = 0, trust_mark()
         self._next = {self._lists: 0, self._schemas: 0}
         self._word: float | None = None
         # List number -> the word on it. The list before the newest keeps its last word until that
@@ -214,14 +227,19 @@ class ListFeed:
         sent = self._monotonic()
         async with asyncio.timeout(ANSWER_S):
             ends = await consumer.end_offsets([self._lists, self._schemas])
-        for partition, end in ends.items():
-            if self._next[partition] > end:
-                # Cut or made anew: what was read is no longer what the others read.
-                self._lose()
-                raise Retryable(f"{partition.topic} is shorter than what was read of it")
+        shorter = [each.topic for each, end in ends.items() if self._next[each] > end]
+        if shorter:
+            # Cut or made anew: what was read is no longer what the others read.
+            self._lose()
+            self._view.block(f"{' and '.join(shorter)} is shorter than what was read of it")
+            _log.error("topic is shorter than what was read of it", topics=shorter)
+            self._begin_again(consumer)
+        elif self._fresh is None and self._must_reread():
+            self._begin_again(consumer)
         async with asyncio.timeout(CATCH_UP_S):
             while any(self._next[partition] < end for partition, end in ends.items()):
                 await self._read(consumer, FETCH_WAIT_MS)
+        self._take_over()
         await self._settle()
         self._renew(sent)
         self._trouble = None
@@ -230,6 +248,41 @@ class ListFeed:
             await self._read(consumer, ASK_EVERY_MS)
         # Not only after the next question: a revocation should not wait for it.
         await self._settle()
+
+    def _must_reread(self) -> bool:
+        mark, now = self._trust_mark(), self._monotonic()
+        if mark != self._trust_known:
+            self._trust_known, self._reread_s = mark, REREAD_S_MIN
+            return True
+        # An old list written again is noise, or the sign of a topic that was made anew.
+        wanted = self._view.blocked or self._view.repeats != self._repeats_known
+        return wanted and now >= self._reread_at
+
+    def _begin_again(self, consumer: AIOKafkaConsumer) -> None:
+        self._fresh = ListView(self._verify, self._view.newest)
+        for partition in self._next:
+            self._next[partition] = 0
+            consumer.seek(partition, 0)
+
+    def _take_over(self) -> None:
+        """Let the fresh view, read to the end, replace the one in use, unless it goes back."""
+        fresh, self._fresh = self._fresh, None
+        if fresh is None:
+            return
+        fresh.settle()
+        held = fresh.version.number if fresh.version else 0
+        if fresh.gone_back is not None or held < self._number():
+            self._view.block(fresh.gone_back or fresh.problem or "the list held is not usable")
+        else:
+            self._view = fresh
+        if self._view.blocked:
+            _log.error("control.lists read again, still not usable", problem=self._view.problem)
+        else:
+            _log.info("control.lists read again", list_number=self._number())
+        self._repeats_known = self._view.repeats
+        self._reread_at = self._monotonic() + self._reread_s
+        wait = 2 * self._reread_s if self._view.blocked else REREAD_S_MIN
+        self._reread_s = min(wait, REREAD_S_MAX)
 
     def _renew(self, sent: float) -> None:
         self._word = sent
@@ -245,17 +298,16 @@ class ListFeed:
 
     async def _read(self, consumer: AIOKafkaConsumer, wait_ms: int) -> None:
         found = await consumer.getmany(timeout_ms=wait_ms)
+        view = self._fresh or self._view
         # Schemas first: a list only names schemas that were written before it.
         for record in found.get(self._schemas, ()):
-            self._view.add_schema(record.key, record.value)
+            view.add_schema(record.key, record.value)
         for record in found.get(self._lists, ()):
-            refused = self._view.refused
-            self._view.add_change(record.value)
-            if self._view.refused > refused:
+            refused = view.refused
+            view.add_change(record.value)
+            if view.refused > refused and self._fresh is None:
                 _log.error(
-                    "record of control.lists refused",
-                    offset=record.offset,
-                    problem=self._view.problem,
+                    "record of control.lists refused", offset=record.offset, problem=view.problem
                 )
         for partition in self._next:
             # Also past markers and aborted records, which getmany skips.

@@ -76,7 +76,12 @@ class Node:
 
     def list_feed(self) -> ListFeed:
         """A follower of the list that trusts the control key of the keyring; not yet started."""
-        return ListFeed(self.client, self.topics, self.keyring.verifier("control"))
+        return ListFeed(
+            self.client,
+            self.topics,
+            self.keyring.verifier("control"),
+            trust_mark=self.keyring.trust_watch("control"),
+        )
 
 
 def bus_codec() -> BusCodec:
