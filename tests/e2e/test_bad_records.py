@@ -359,7 +359,6 @@ DIRECT_REASONS = {name: reason for name, (_, reason) in DIRECT.items()} | {
     "duplicate": "DUPLICATE",
     "id reused": "ID_REUSED",
 }
-UNREADABLE_HEADERS = {"two event ids", "33 headers", "schema GUID that is none"}
 
 
 @pytest.fixture(scope="module")
@@ -387,20 +386,7 @@ def test_written_straight_into_kafka_it_is_quarantined_with_its_reason(
     assert [(each.name, each.value) for each in record.headers] == headers
 
 
-_NOT_TOLD = pytest.mark.xfail(
-    strict=True,
-    raises=AssertionError,
-    reason="who wrote a record is not told where its headers cannot be read",
-)
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=_NOT_TOLD if name in UNREADABLE_HEADERS else ())
-        for name in DIRECT_REASONS
-    ],
-)
+@pytest.mark.parametrize("name", DIRECT_REASONS)
 def test_the_only_writer_is_told_of_what_it_wrote_wrongly(
     bus: Bus, written: Written, name: str
 ) -> None:

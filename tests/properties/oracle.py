@@ -402,7 +402,7 @@ def check_record(
         allowed[dataset["provider"]] = [world.organisations[dataset["provider"]]]
     for each in dataset.get("publishers", ()):
         allowed.setdefault(each["organisation"], []).append(each["region"])
-    if dataset.get("inbound") == "own_client" and header_fault is None:
+    if dataset.get("inbound") == "own_client":
         named = {each["organisation"] for each in dataset.get("publishers", ())}
         writers = [
             f"{owner}/{system}"

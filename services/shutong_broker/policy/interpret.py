@@ -139,8 +139,9 @@ class PolicyInterpreter:
     def _framing(self, reading: _Reading) -> _Fault | None:
         """Dataset, null value, null key, size, headers, framing; also who says it wrote this."""
         record, headers = reading.record, reading.headers
+        # An own client's only writer needs no header to be told by: it hears of its faults too.
+        reading.publisher = self._publisher_of(headers)
         if isinstance(headers, InboundHeaders):
-            reading.publisher = self._publisher_of(headers)
             reading.event_id = headers.event_id if isinstance(headers.event_id, str) else None
         if record.dataset != self.dataset or not self._plan.in_force:
             return _Fault(Reason.DATASET_NOT_IN_FORCE)
@@ -251,11 +252,11 @@ class PolicyInterpreter:
     def _repeat(self, reading: _Reading) -> _Fault | None:
         return _Fault(reading.facts.repeat) if reading.facts.repeat is not None else None
 
-    def _publisher_of(self, headers: InboundHeaders) -> str:
+    def _publisher_of(self, headers: InboundHeaders | Reason) -> str:
         """`<organisation>/<system>` if the list has it, else ""."""
         if self._plan.dataset.inbound == "own_client":
             return self._plan.sole_publisher or ""
-        told = headers.publisher
+        told = headers.publisher if isinstance(headers, InboundHeaders) else None
         return told if told is not None and told in self._plan.systems else ""
 
     def _region(self, value: Any) -> str | None:
