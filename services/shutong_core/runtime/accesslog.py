@@ -1,7 +1,8 @@
 """Writes the chain of access events of this process, without letting a flood exhaust anything.
 
-The first events of a second are written one by one, before the request is answered; what comes
-above that is counted by action and reason and written as one event when the second is over. When
+The first refusals of a second are written one by one, before the request is answered; what comes
+above that is counted by action and reason and written as one event when the second is over. An act
+that lets something happen is never summed up: it is written by itself, or it must not happen. When
 Kafka leaves it open whether an event was written, a new chain begins: two events with one number
 would look like forgery.
 """
@@ -23,9 +24,11 @@ from shutong_core.runtime.ackedwriter import AckedWriter, Unacknowledged
 from shutong_core.wire.batches import KafkaRecord, RecordBatch
 from shutong_core.wire.busrecords import AccessEvent
 
-#: Events written one by one in a second, and waiting at once.
+#: Refusals written one by one in a second.
 SINGLE_PER_S_MAX = 200
+#: Events waiting at once, and how many of them may be refusals: a flood leaves room for acts.
 WAITING_MAX = 1_000
+WAITING_REFUSALS_MAX = 500
 _BATCH_MAX = 100
 #: Kinds of event counted together; the rest is one kind.
 _KINDS_MAX = 64
@@ -86,17 +89,16 @@ class AccessLog:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def record(self, act: Act, within_s: float = 2.0) -> bool:
-        """Have `act` written; True once Kafka acknowledged it, or it was counted with others.
+        """Have `act` written; True only once Kafka acknowledged it as an event of its own.
 
-        False if it could not be written in time: the refusal it tells of holds all the same.
+        False if that did not happen in time: a refusal holds all the same, but what was to be
+        allowed must not be done. Only refusals are counted with others in a flood.
         """
-        second = int(self._clock())
-        if second != self._second:
-            self._second, self._singles = second, 0
-        self._singles += 1
-        if self._singles > self._single_max or self._queue.full():
+        if act.refused is not None and self._flooded():
             self._sum(act)
-            return True
+            return False
+        if self._queue.full():
+            return False
         waiting = _Waiting(act)
         self._queue.put_nowait(waiting)
         try:
@@ -104,6 +106,13 @@ class AccessLog:
                 return await asyncio.shield(waiting.written)
         except TimeoutError:
             return False
+
+    def _flooded(self) -> bool:
+        second = int(self._clock())
+        if second != self._second:
+            self._second, self._singles = second, 0
+        self._singles += 1
+        return self._singles > self._single_max or self._queue.qsize() >= WAITING_REFUSALS_MAX
 
     def _sum(self, act: Act) -> None:
         kind = (act.action, act.refused)
