@@ -33,6 +33,7 @@ def test_a_named_cluster_gets_three_copies_and_twelve_lanes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("SHUTONG_KAFKA_BOOTSTRAP_SERVERS", "a:9092,b:9092")
+    monkeypatch.setenv("SHUTONG_KAFKA_ALLOW_PLAINTEXT", "true")
     settings = load_settings()
     assert not settings.kafka.embedded
     assert settings.replication == (3, 2)
@@ -149,6 +150,7 @@ def test_a_missing_password_file_is_fatal(tmp_path: Path) -> None:
     settings = load_settings(
         kafka={
             "bootstrap_servers": "k:9093",
+            "tls": True,
             "sasl_mechanism": "SCRAM-SHA-256",
             "sasl_username": "bus",
             "sasl_password_file": tmp_path / "none",
@@ -161,7 +163,26 @@ def test_a_missing_password_file_is_fatal(tmp_path: Path) -> None:
 def test_what_is_not_encrypted_is_said_aloud(monkeypatch: pytest.MonkeyPatch) -> None:
     assert any("plaintext on loopback" in line for line in load_settings().warnings())
     monkeypatch.setenv("SHUTONG_KAFKA_BOOTSTRAP_SERVERS", "kafka.gov:9092")
+    monkeypatch.setenv("SHUTONG_KAFKA_ALLOW_PLAINTEXT", "true")
     assert any("not encrypted" in line for line in load_settings().warnings())
+
+
+@pytest.mark.parametrize("servers", ["kafka.gov:9092", "127.0.0.1:9092,10.0.0.7:9092"])
+@pytest.mark.parametrize("sasl", [False, True])
+def test_a_kafka_on_another_machine_needs_tls(servers: str, sasl: bool, tmp_path: Path) -> None:
+    kafka: dict[str, object] = {"bootstrap_servers": servers}
+    if sasl:  # a password does not encrypt what follows it
+        kafka |= {"sasl_mechanism": "SCRAM-SHA-256", "sasl_username": "u"}
+        kafka |= {"sasl_password_file": tmp_path / "p"}
+    with pytest.raises(Fatal, match="SHUTONG_KAFKA_ALLOW_PLAINTEXT=true"):
+        load_settings(kafka=kafka)
+    assert load_settings(kafka=kafka | {"allow_plaintext": True}).kafka.plaintext_to
+    assert load_settings(kafka=kafka | {"tls": True}).kafka.plaintext_to is None
+
+
+def test_a_kafka_on_this_machine_needs_no_tls() -> None:
+    servers = "127.0.0.1:9092,localhost:9093,[::1]:9094"
+    assert load_settings(kafka={"bootstrap_servers": servers}).kafka.plaintext_to is None
 
 
 def test_python_without_assertions_is_refused() -> None:

@@ -3,7 +3,7 @@
 Names are `SHUTONG_<FIELD>` or `SHUTONG_<SECTION>_<FIELD>` (`SHUTONG_KAFKA_BOOTSTRAP_SERVERS`); the
 YAML file named by `SHUTONG_CONFIG` holds the same fields, the environment wins. Secrets are never
 settings: a setting names the file that holds one. A listener that other machines can reach needs
-TLS, otherwise nothing starts.
+TLS, and so does a Kafka on another machine, otherwise nothing starts.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class KafkaSettings(_Section):
 
     bootstrap_servers: HostPorts | None = None
     tls: bool = False
+    allow_plaintext: bool = False  # to a Kafka on another machine; said aloud at each start
     tls_ca: Path | None = None  # default: the system's authorities
     tls_certificate: Path | None = None  # client certificate (mTLS) and its key
     tls_key: Path | None = None
@@ -78,7 +79,25 @@ class KafkaSettings(_Section):
             raise ValueError("sasl_mechanism needs sasl_password_file, and the other way round")
         if self.min_isr > self.replication:
             raise ValueError("min_isr must not be larger than replication")
+        if self.plaintext_to and not self.allow_plaintext:
+            there = self.plaintext_to
+            raise ValueError(
+                f"与 {there} 的连接未加密，个人信息会明文过网：请设置 SHUTONG_KAFKA_TLS=true；"
+                "确需明文请明确设置 SHUTONG_KAFKA_ALLOW_PLAINTEXT=true。"
+                f" The connection to {there} would not be encrypted, records would cross the"
+                " network in the clear: set SHUTONG_KAFKA_TLS=true, or say"
+                " SHUTONG_KAFKA_ALLOW_PLAINTEXT=true if that is meant"
+            )
         return self
+
+    @property
+    def plaintext_to(self) -> str | None:
+        """The first address on another machine that is spoken to without TLS; None if none is."""
+        if self.tls or self.bootstrap_servers is None:
+            return None
+        servers = self.bootstrap_servers.split(",")
+        outside = (each for each in servers if not is_loopback(each.rpartition(":")[0]))
+        return next(outside, None)
 
     def client_kwargs(self, bootstrap_servers: str | None = None) -> dict[str, Any]:
         """What every aiokafka client of the process takes; the argument is the embedded address.
@@ -281,14 +300,13 @@ class Settings(BaseSettings):
                 "内置单节点 Kafka，明文，仅限本机；不适合生产。"
                 " Embedded one-node Kafka in plaintext on loopback: not for production."
             )
-        elif not self.kafka.tls:
-            servers = (self.kafka.bootstrap_servers or "").split(",")
-            outside = [each for each in servers if not is_loopback(each.rpartition(":")[0])]
-            if outside:
-                found.append(
-                    f"与 {outside[0]} 的连接未加密，请设置 SHUTONG_KAFKA_TLS=true。"
-                    f" The connection to {outside[0]} is not encrypted: set SHUTONG_KAFKA_TLS=true."
-                )
+        elif self.kafka.plaintext_to:
+            there = self.kafka.plaintext_to
+            found.append(
+                f"已允许明文：与 {there} 的连接未加密，请设置 SHUTONG_KAFKA_TLS=true。"
+                f" Plaintext was allowed: the connection to {there} is not encrypted, set"
+                " SHUTONG_KAFKA_TLS=true."
+            )
         if not any(
             service.http_tls_certificate
             for service in (self.producer, self.consumer, self.control, self.auditor)
