@@ -13,10 +13,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from shutong_broker.failpoint import Failpoint, no_failpoint
-from shutong_broker.lane import Lane, LaneLimits, LaneWiring
+from shutong_broker.lane import Lane
 from shutong_broker.plan import Origin, Plan, Planner
 from shutong_broker.policies import PolicySet
 from shutong_broker.recovery import TakenLane
+from shutong_broker.wiring import LaneLimits, LaneWiring
 from shutong_core.audit.block import Body, Header, parse_block
 from shutong_core.runtime.transaction import Deadlines
 from shutong_core.wire.topics import Topics, topic_specs

@@ -74,6 +74,12 @@ def test_a_list_is_published_looked_at_and_changed(data: Path, file: Path) -> No
     assert shown["number"] == 1
     assert {row["kind"] for row in shown["rows"]} == {"grant"}
     assert "allowance-towns" in shutong("list", "show", "grant").stdout
+    datasets = shutong("list", "show", "dataset").stdout
+    assert "provider 广东省民政厅（示例） [gd-civil]" in datasets
+    assert "publisher 五华县民政局（示例） [wuhua-civil]" in datasets
+    systems = shutong("list", "show", "system").stdout
+    assert "publishes subsistence-allowance" in systems
+    assert "reads allowance-meizhou-medical-aid, settlement-meizhou" in systems
     assert shutong("list", "show", "nonsense").exit_code == 2
 
     change_a_grant(file)
@@ -202,3 +208,12 @@ def test_a_running_embedded_kafka_is_found_in_the_data_directory(
     assert found["pid"] == kafka.pid
     assert shutong("list", "publish", str(file)).exit_code == 0
     assert answer("kafka", "status")["topics"] > 10
+
+
+@pytest.mark.usefixtures("data")
+def test_verifying_a_grant_that_no_list_has_is_refused(file: Path) -> None:
+    assert shutong("list", "publish", str(file)).exit_code == 0
+    done = shutong("audit", "verify", "--kafka", "--grant", "nosuch")
+    assert done.exit_code == 2, done.output
+    assert "List 1 has no grant nosuch" in done.stderr
+    assert "Verified" not in done.stdout

@@ -226,8 +226,8 @@ async def test_planning_stops_in_time_and_the_rest_is_read_again(
 async def test_a_missing_delivery_topic_parks_its_dataset_until_it_is_there(
     kafka: EmbeddedKafka, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shutong_broker.lane.PARKED_AGAIN_S", 1.0)
-    monkeypatch.setattr("shutong_broker.lane.TOPIC_KNOWN_S_MAX", 1.0)
+    monkeypatch.setattr("shutong_broker.tenure.PARKED_AGAIN_S", 1.0)
+    monkeypatch.setattr("shutong_broker.tenure.TOPIC_KNOWN_S_MAX", 1.0)
     world = await started(kafka, prefix)
     admin = AIOKafkaAdminClient(**world.client)
     await admin.start()

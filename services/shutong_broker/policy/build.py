@@ -17,7 +17,13 @@ from shutong_broker.policy.interpret import PolicyInterpreter
 from shutong_broker.policy.masks import Masker, masker
 from shutong_broker.policy.model import DatasetPolicy
 from shutong_broker.policy.plan import DatasetPlan, GrantPlan, Keys, ProjectionPlan, SchemaPlan
-from shutong_core.domain.catalogue import Dataset, Grade, OperationItem, ShareClass
+from shutong_core.domain.catalogue import (
+    Dataset,
+    Grade,
+    IdNumberRule,
+    OperationItem,
+    ShareClass,
+)
 from shutong_core.domain.checks_context import publishing_systems
 from shutong_core.domain.errors import Rejected
 from shutong_core.domain.grants import Drop, Grant, Hash, Mask, Negative
@@ -253,6 +259,7 @@ class _Planner:
 def _schema_plan(dataset: Dataset, schema: Schema, grants: tuple[GrantPlan, ...]) -> SchemaPlan:
     key, rules = _key_and_rules(dataset, schema)
     provider_item = dataset.regions.get(dataset.provider_role)
+    births = _birth_items(dataset)
     operation = dataset.operation
     operation_item = operation.item if isinstance(operation, OperationItem) else None
     if operation_item is not None and operation_item not in schema.fields:
@@ -263,11 +270,24 @@ def _schema_plan(dataset: Dataset, schema: Schema, grants: tuple[GrantPlan, ...]
         provider_item=provider_item if provider_item in schema.fields else None,
         secret=dataset.secrecy != "none" or schema.grade is Grade.CORE,
         subjects=tuple(item for item in dataset.subjects if item in schema.fields),
-        births=tuple(item for item in dataset.birth_items if item in schema.fields),
+        births=tuple(item for item in births if item in schema.fields),
+        tells_age=bool(births),
         operation_item=operation_item,
         rules=rules,
         grants=grants,
     )
+
+
+def _birth_items(dataset: Dataset) -> tuple[str, ...]:
+    """Items that tell ages: those the list names, and every subject that must be an id number.
+
+    An identity number holds the birth date whether or not the list says so.
+    """
+    numbers = {
+        item for rule in dataset.quality if isinstance(rule, IdNumberRule) for item in rule.items
+    }
+    held = (item for item in dataset.subjects if item in numbers)
+    return tuple(dict.fromkeys((*dataset.birth_items, *held)))
 
 
 def _key_and_rules(dataset: Dataset, schema: Schema) -> tuple[KeyRule | None, tuple[Rule, ...]]:

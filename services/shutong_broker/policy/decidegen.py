@@ -195,10 +195,27 @@ class _Generator:
         """The function that tells whether the record is of a person under 14."""
         tests = []
         if not all(grant.grant.minors for grant in self.grants):
-            tests = [self.born(item) for item in self.plan.births]
+            tests = [self.born(item) for item in self.plan.births] + self.untold()
         with self.out.block("def is_young(r, moment):"):
             self.out(f"return {' or '.join(tests) or 'False'}")
         self.out("")
+
+    def untold(self) -> list[str]:
+        """An expression, if it can be true: a person is named and no birth tells anything."""
+        births = self.plan.births
+        # Where a subject is itself a birth item, no birth tells anything only if it is null.
+        named = [item for item in self.plan.subjects if item not in births]
+        if not self.plan.tells_age or not named or not all(map(self.nullable, births)):
+            return []
+        tests = [f"r[{self.layout.value_place(item)}] is None" for item in births]
+        if all(map(self.nullable, named)):
+            there = (f"r[{self.layout.value_place(item)}] is not None" for item in named)
+            tests.append(f"({' or '.join(there)})")
+        return [f"({' and '.join(tests) or 'True'})"]
+
+    def nullable(self, item: str) -> bool:
+        """Whether the item can be null."""
+        return isinstance(self.layout.shapes[self.layout.names[item]], Nullable)
 
     def born(self, item: str) -> str:
         """An expression: the item tells a person under 14, or cannot be read as a birth."""
@@ -257,7 +274,7 @@ class _Generator:
     ) -> Candidate:
         """What the generated function needs of one grant."""
         number, project, pieces = projection
-        guarded = bool(self.plan.births) and not grant.grant.minors
+        guarded = self.plan.tells_age and not grant.grant.minors
         told = grant.grant.id
         return Candidate(
             grant=told,

@@ -304,9 +304,17 @@ class PolicyInterpreter:
             return Reason.CONDITION_ERROR
         if grant.condition is not None and not grant.condition.passes(datum):
             return Reason.CONDITION_NOT_MET
-        if not grant.grant.minors and any_under_14((datum[i] for i in plan.births), today):
+        if not grant.grant.minors and _may_be_under_14(plan, datum, today):
             return Reason.MINOR_NOT_GRANTED
         return None
+
+
+def _may_be_under_14(plan: SchemaPlan, datum: Datum, today: date) -> bool:
+    """Whether a birth tells a person under 14, or a person is named and no birth tells anything."""
+    if any_under_14((datum[item] for item in plan.births), today):
+        return True
+    untold = plan.tells_age and all(datum[item] is None for item in plan.births)
+    return untold and any(datum[item] is not None for item in plan.subjects)
 
 
 def subject_token(token_key: bytes, subject: str) -> bytes:

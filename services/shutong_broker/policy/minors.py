@@ -26,7 +26,7 @@ def any_under_14(values: Iterable[Any], today: date) -> bool:
     """True if any of `values` tells a person under 14 on `today`, or cannot be read.
 
     A value is a date, a moment with offset, an identity number or the text `YYYY-MM-DD`; null
-    tells of nobody. A birthday counts as the last day of the old age: one is 14 from the day
+    tells nothing. A birthday counts as the last day of the old age: one is 14 from the day
     after it (the reckoning of the Supreme People's Court for ages under the criminal law).
     """
     return any(value is not None and _is_under_14(value, today) for value in values)

@@ -68,7 +68,8 @@ class SchemaPlan:
 
     `key` is None where the key items or a quality rule do not fit the schema: then every record
     of it is refused. Items of the dataset that this version lacks are left out of `subjects` and
-    `births`: they count as null.
+    `births`: they count as null. `tells_age`: the dataset has birth items, whether or not this
+    version does.
     """
 
     schema: Schema
@@ -77,6 +78,7 @@ class SchemaPlan:
     secret: bool
     subjects: tuple[str, ...]
     births: tuple[str, ...]
+    tells_age: bool
     operation_item: str | None
     rules: tuple[Rule, ...]
     grants: tuple[GrantPlan, ...]
