@@ -12,10 +12,12 @@ from shutong_auditor.kafka_verdict import KafkaVerdict
 from shutong_auditor.kafka_verify import verify_kafka
 from shutong_cli.history import read_history
 from shutong_cli.output import AsJson, console, examples, new_app, print_json, safe
+from shutong_cli.reading import read_in_force
 from shutong_cli.session import open_session
 from shutong_core.domain.errors import Rejected
-from shutong_core.runtime.cluster import bus_name
+from shutong_core.runtime.cluster import bus_name, existing_topics
 from shutong_core.runtime.lifecycle import EXIT_FATAL
+from shutong_core.runtime.node import Node
 
 app = new_app("审计：校验总线的记录。 The audit: verify what the bus did.")
 
@@ -64,6 +66,8 @@ def verify(
 
 async def _verify(level: int, grants: list[str] | None) -> KafkaVerdict:
     node = open_session()
+    if grants:
+        await _require(node, grants)
     lists = {step.number: step.digest for step in await read_history(node)}
     return await verify_kafka(
         node.client,
@@ -74,6 +78,20 @@ async def _verify(level: int, grants: list[str] | None) -> KafkaVerdict:
         grants=grants,
         deliveries=level > 1,
     )
+
+
+async def _require(node: Node, grants: list[str]) -> None:
+    """Raises Rejected for a grant that neither the list nor a delivery topic knows."""
+    version, _ = await read_in_force(node)
+    # A grant that an earlier list had can still be verified: its topic stays for its term.
+    names = await existing_topics(node.client, node.topics.prefix)
+    there = {node.topics.grant_of(name) for name in names}
+    for grant in grants:
+        if version.grant(grant) is None and grant not in there:
+            raise Rejected(
+                f"清单 {version.number} 中没有许可 {grant}。"
+                f" List {version.number} has no grant {grant}: see `shutong list show grant`."
+            )
 
 
 def _json(verdict: KafkaVerdict, level: int) -> dict[str, Any]:

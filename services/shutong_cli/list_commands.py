@@ -75,6 +75,13 @@ def publish(
         bool,
         typer.Option("--dry-run", "-n", help="只说明将改变什么 Change nothing, only say what."),
     ] = False,
+    overrule: Annotated[
+        bool,
+        typer.Option(
+            "--overrule",
+            help="取代未受信任密钥伪造的清单 Replace a list forged under a key not trusted here.",
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """发布清单：检查、登记模式、建主题、签名写入，等到 Kafka 确认生效。
@@ -83,7 +90,7 @@ def publish(
     until Kafka confirms it. A file that says what is in force already changes nothing. The first
     publishing makes the keyring: back it up.
     """
-    report = asyncio.run(publish_list_file(open_session(), file, dry_run))
+    report = asyncio.run(publish_list_file(open_session(), file, dry_run, overrule=overrule))
     if as_json:
         print_json(report_json(report))
     else:
@@ -143,7 +150,9 @@ def show(
         counts = [(name, len(version.of(model))) for name, model in ROW_TYPES.items()]
         print_table(("行类 kind", "行数 rows"), counts)
     else:
-        print_table(("编号 id", "内容 what", "详情 details"), map(row_line, rows))
+        print_table(
+            ("编号 id", "内容 what", "详情 details"), (row_line(row, version) for row in rows)
+        )
 
 
 @app.command(epilog=examples("shutong list history", "shutong list history --json"))

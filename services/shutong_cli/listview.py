@@ -10,8 +10,11 @@ from zoneinfo import ZoneInfo
 from shutong_cli.output import console, note, safe, say
 from shutong_cli.publishing import PublishReport, RowChanges
 from shutong_control.publish import Prepared
+from shutong_core.domain.catalogue import Dataset
 from shutong_core.domain.findings import Problem
-from shutong_core.domain.version import AnyRow
+from shutong_core.domain.grants import Grant
+from shutong_core.domain.organisations import System
+from shutong_core.domain.version import AnyRow, ListVersion
 
 #: Official time of the country whose list this is.
 _ZONE = ZoneInfo("Asia/Shanghai")
@@ -29,32 +32,67 @@ def row_json(row: AnyRow) -> dict[str, Any]:
     return row.body()
 
 
-def row_line(row: AnyRow) -> tuple[str, str, str]:
-    """Id, what it is, details that matter most."""
-    what, details = _DESCRIBE[row.kind](row)
+def row_line(row: AnyRow, version: ListVersion) -> tuple[str, str, str]:
+    """Id, what it is, details that matter most; organisations by name, with their systems."""
+    what, details = _DESCRIBE[row.kind](row, version)
     return row.id, what, details
 
 
-def _dataset(row: Any) -> tuple[str, str]:
+def _named(version: ListVersion, uscc: str) -> str:
+    """An organisation with the systems that act for it."""
+    organisation = version.organisation(uscc)
+    name = organisation.name if organisation else uscc
+    systems = [each.id for each in version.of(System) if each.organisation == uscc]
+    return f"{name} [{', '.join(systems)}]" if systems else name
+
+
+def _system(row: Any, version: ListVersion) -> tuple[str, str]:
+    organisation = version.organisation(row.organisation)
+    lines = [f"{organisation.name} {row.organisation}" if organisation else row.organisation]
+    writes = [
+        each.id
+        for each in version.of(Dataset)
+        if row.organisation in {each.provider, *(one.organisation for one in each.publishers)}
+    ]
+    reads = [each.id for each in version.of(Grant) if each.requester == row.organisation]
+    if writes:
+        lines.append(f"可发布 publishes {', '.join(writes)}")
+    if reads:
+        lines.append(f"可取用 reads {', '.join(reads)}")
+    return row.title, "\n".join(lines)
+
+
+def _dataset(row: Any, version: ListVersion) -> tuple[str, str]:
     versions = ",".join(str(ref.id) for ref in row.schemas)
-    return row.title, f"{row.share} {row.provider} schema {versions}"
+    others = [each.organisation for each in row.publishers if each.organisation != row.provider]
+    lines = [f"{row.share} schema {versions}", f"提供 provider {_named(version, row.provider)}"]
+    lines += [f"发布 publisher {_named(version, uscc)}" for uscc in others]
+    return row.title, "\n".join(lines)
 
 
-def _grant(row: Any) -> tuple[str, str]:
+def _grant(row: Any, version: ListVersion) -> tuple[str, str]:
     state = "中止 suspended" if row.suspended else f"至 until {row.valid_until.date()}"
-    reader = row.requester or f"按类 every {row.requester_class.level}"
+    asked = row.requester_class
+    reader = (
+        _named(version, row.requester)
+        if asked is None
+        else f"按类 every {asked.level} in {asked.within}"
+    )
     return f"{row.dataset} → {reader}", f"{row.purpose} {state}"
 
 
-_DESCRIBE: Mapping[str, Callable[[Any], tuple[str, str]]] = {
-    "organisation": lambda row: (row.name, f"{row.region} {row.line} {','.join(row.roles)}"),
-    "system": lambda row: (row.title, row.organisation),
+_DESCRIBE: Mapping[str, Callable[[Any, ListVersion], tuple[str, str]]] = {
+    "organisation": lambda row, _: (row.name, f"{row.region} {row.line} {','.join(row.roles)}"),
+    "system": _system,
     "dataset": _dataset,
     "grant": _grant,
-    "duty": lambda row: (row.dataset, f"{row.provider} {row.update_cycle}"),
-    "purpose": lambda row: (row.title, ""),
-    "negative": lambda row: (row.dataset, ",".join(row.items)),
-    "bus": lambda row: (row.title, f"{row.region} {row.lanes} lanes"),
+    "duty": lambda row, version: (
+        row.dataset,
+        f"{_named(version, row.provider)} {row.update_cycle}",
+    ),
+    "purpose": lambda row, _: (row.title, ""),
+    "negative": lambda row, _: (row.dataset, ",".join(row.items)),
+    "bus": lambda row, _: (row.title, f"{row.region} {row.lanes} lanes"),
 }
 
 

@@ -84,12 +84,15 @@ class PublishReport:
         )
 
 
-async def publish_list_file(node: Node, path: Path, dry_run: bool = False) -> PublishReport:
+async def publish_list_file(
+    node: Node, path: Path, dry_run: bool = False, *, overrule: bool = False
+) -> PublishReport:
     """Put the list file in force, or with `dry_run` say what that would change.
 
     Raises ListRefused (a Rejected) with every problem and its place, Retryable if Kafka does not
     answer or another publisher came in between, Fatal if cluster or keyring forbid it. After any
     of them the list in force is the one before or, whole, this one: publishing again is safe.
+    `overrule`: publish although the next list is there already under a key not trusted here.
     """
     draft = await asyncio.to_thread(read_draft, path)
     if dry_run:
@@ -111,6 +114,7 @@ async def publish_list_file(node: Node, path: Path, dry_run: bool = False) -> Pu
             list_check(node.table, lambda: feed.version),
             topics.ensure_for,
             now_ms,
+            overrule=overrule,
         )
         try:
             prepared = await publisher.publish(draft)

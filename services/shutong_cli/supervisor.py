@@ -86,8 +86,7 @@ class Supervisor:
                 why = type(error).__name__
             await asyncio.sleep(0.05)
         raise Fatal(
-            f"{plan.name} 未就绪 / is not ready: {why}\n"
-            f"日志 / log: {self.log_file(plan.name)}"
+            f"{plan.name} 未就绪 / is not ready: {why}\n日志 / log: {self.log_file(plan.name)}"
         )
 
     def check(self, name: str) -> None:
