@@ -79,14 +79,25 @@ def prepare(
     return Prepared(previous, version, upserts, removals, parts, allotted, extended)
 
 
-async def read_to_end(feed: ListFeed) -> None:
+async def read_to_end(feed: ListFeed, overrule: bool = False) -> None:
     """Wait until `feed` holds what a change may follow.
+
+    With `overrule`, records under a key of control that this keyring does not trust are no
+    hindrance: somebody looked, and they are forged.
 
     Raises Retryable if Kafka does not answer, Fatal if the topics hold what cannot be used here:
     a change written after it would be refused by everybody, or begin a second history.
     """
     await feed.caught_up(CAUGHT_UP_S_MAX)
     version = feed.version
+    if version is not None and feed.doubted:
+        if overrule:
+            return
+        raise Fatal(
+            f"{feed.problem} 确认是伪造后，可用 shutong list publish --overrule 以可信清单取代。"
+            " Once you are sure that it is forged, `shutong list publish --overrule` puts a trusted"
+            " list in its place."
+        )
     if version is None and feed.refused:
         raise Fatal(
             "control.lists 或 control.schemas 中的记录不被本密钥环信任，请使用签发清单的密钥环。"
@@ -112,7 +123,10 @@ class Publisher:
         check: Check,
         ensure_topics: Callable[[ListVersion], Awaitable[None]],
         now_ms: Callable[[], int],
+        *,
+        overrule: bool = False,
     ) -> None:
+        self._overrule = overrule
         self._client = client
         self._topics = topics
         self._feed = feed
@@ -136,7 +150,7 @@ class Publisher:
         )
         try:
             await producer.start()
-            await read_to_end(self._feed)
+            await read_to_end(self._feed, self._overrule)
             prepared = prepare(
                 draft,
                 self._feed.registry,

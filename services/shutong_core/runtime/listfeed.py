@@ -122,6 +122,11 @@ class ListFeed:
         return self.lease_ok(self._monotonic())
 
     @property
+    def doubted(self) -> bool:
+        """True if only a next list under a key of control that is not trusted is in the way."""
+        return self._view.doubted and self.word_age_s <= LEASE_S
+
+    @property
     def word_age_s(self) -> float:
         """Seconds since the question was sent on which the lease rests; infinite without one."""
         return self.lease_age(self._monotonic())

@@ -79,6 +79,11 @@ class ListView:
         return self._unusable is not None or self._doubt is not None
 
     @property
+    def doubted(self) -> bool:
+        """True if nothing is wrong but a next list under a key of control that is not trusted."""
+        return self._doubt is not None and self._unusable is None and self._waiting is None
+
+    @property
     def usable(self) -> bool:
         """False once a newer list is known that cannot be used here."""
         return not self.blocked and self._waiting is None
