@@ -543,13 +543,26 @@ def why_not(
             return "CONDITION_ERROR"
         if not sql_true(world.sql[grant["id"]], items, datum):
             return "CONDITION_NOT_MET"
-    if not grant.get("minors") and any(
-        is_minor(item, datum[item.name], now_ms)
-        for item in items
-        if item.name in world.dataset.get("birth_items", ())
-    ):
+    if not grant.get("minors") and young(world.dataset, items, datum, now_ms):
         return "MINOR_NOT_GRANTED"
     return None
+
+
+def young(
+    dataset: Mapping[str, Any], items: Sequence[Item], datum: Mapping[str, Any], now_ms: int
+) -> bool:
+    """A person under 14, or one of whom nothing tells the age."""
+    persons = set(dataset.get("subjects", ()))
+    telling = set(dataset.get("birth_items", ()))
+    for rule in dataset.get("quality", ()):
+        if rule["rule"] == "id_number":
+            telling |= persons & set(rule["items"])
+    if not telling:
+        return False
+    told = [item for item in items if item.name in telling and datum[item.name] is not None]
+    if not told:
+        return any(datum.get(name) is not None for name in persons)
+    return any(is_minor(item, datum[item.name], now_ms) for item in told)
 
 
 def sql_true(

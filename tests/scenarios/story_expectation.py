@@ -241,7 +241,15 @@ def under_14(story: Story, dataset: str, data: dict) -> bool:
             text if "-" in text else f"{text[6:10]}-{text[10:12]}-{text[12:14]}"
         )
 
-    births = [birth(data[item]) for item in story.datasets[dataset].get("birth_items", [])]
+    rows = story.datasets[dataset]
+    persons = rows.get("subjects", [])
+    telling = set(rows.get("birth_items", []))
+    for rule in rows.get("quality", []):
+        if rule["rule"] == "id_number":
+            telling |= {item for item in rule["items"] if item in persons}
+    births = [birth(data[item]) for item in telling if data.get(item) is not None]
+    if telling and not births:  # nothing tells the age: doubtful if a person is named
+        return any(data.get(item) is not None for item in persons)
     return any(
         the_same([(d.year - b.year - ((d.month, d.day) < (b.month, b.day))) < 14 for d in DAYS])
         for b in births

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from shutong_core.domain.catalogue import (
+    AgesUntold,
     Grade,
     IdNumberRule,
     OperationItem,
@@ -434,6 +435,25 @@ CASES = (
         "dataset/minimum-living birth_items[0]",
         (made.dataset(birth_items=("category",)),),
         (made.dataset(birth_items=("decided_on",)),),
+    ),
+    Case(
+        "where persons are identified something tells their age, or the list says why nothing does",
+        "ages-untold",
+        "dataset/minimum-living birth_items",
+        (made.dataset(birth_items=()),),
+        (
+            made.dataset(
+                birth_items=(),
+                ages_untold=AgesUntold(reason="均为成年人", basis="示例办法"),
+            ),
+        ),
+    ),
+    Case(
+        "a dataset that identifies nobody needs no age",
+        "ages-untold",
+        "dataset/minimum-living birth_items",
+        (made.dataset(birth_items=()),),
+        (made.dataset(birth_items=(), subjects=()),),
     ),
     Case(
         "an operation item says put, correct or delete",

@@ -106,6 +106,16 @@ class OperationItem(Part):
     item: ItemName
 
 
+class AgesUntold(Part):
+    """Why a dataset about identified persons has no item that tells their age.
+
+    Without one the bus cannot withhold children's records (个人信息保护法 Art. 28, 31).
+    """
+
+    reason: Text  # such as: holders of the licence are of age by law
+    basis: Text  # the article, or the number of the assessment
+
+
 class Tightening(Part):
     """What an edit that tightens the share class or adds a condition rests on.
 
@@ -134,6 +144,7 @@ class Dataset(Row):
     provider_role: str  # the role the publisher's jurisdiction is checked on
     subjects: tuple[ItemName, ...] = ()  # items that identify persons; become tokens in the audit
     birth_items: tuple[ItemName, ...] = ()  # birth dates or identity numbers that tell the age
+    ages_untold: AgesUntold | None = None  # needed where subjects stand without birth items
     operation: Literal["ce_type"] | OperationItem | None = None
     quality: tuple[QualityRule, ...] = ()
     share: ShareClass

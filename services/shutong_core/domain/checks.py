@@ -46,6 +46,7 @@ CHECKS: tuple[Check, ...] = (
     checks_schemas.key_fits,
     checks_schemas.region_roles_fit,
     checks_schemas.persons_found,
+    checks_schemas.ages_told,
     checks_schemas.operation_readable,
     checks_schemas.quality_rules_fit,
     checks_grants.grants_resolve,

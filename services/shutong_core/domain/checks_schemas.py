@@ -145,6 +145,32 @@ def persons_found(listing: Listing) -> Iterator[Finding]:
             )
 
 
+def ages_told(listing: Listing) -> Iterator[Finding]:
+    """Where persons are identified the list says what tells their age, or why nothing does.
+
+    Else the rule for children under 14 would be off without anybody having said so
+    (个人信息保护法 Art. 28, 31).
+    """
+    for row in listing.datasets():
+        if row.subjects and not row.birth_items and row.ages_untold is None:
+            yield finding(
+                "ages-untold",
+                row,
+                "birth_items",
+                (
+                    "有识别个人的信息项，但未写判断年龄的信息项，无法保护未满十四周岁未成年人",
+                    "persons are identified, but nothing tells who is under 14",
+                ),
+                (
+                    "在 birth_items 写出生日期或身份号码；确无此项的，在 ages_untold 写理由和依据",
+                    (
+                        "name a birth date or identity number in `birth_items`; if there is none, "
+                        "write reason and basis in `ages_untold`"
+                    ),
+                ),
+            )
+
+
 def operation_readable(listing: Listing) -> Iterator[Finding]:
     """The operation item holds put, correct or delete and nothing else."""
     for row in listing.datasets():
