@@ -99,3 +99,30 @@ def test_no_core_is_dumped() -> None:
         check=True,
     )
     assert done.stdout.strip().endswith("0")
+
+
+def test_a_fault_that_nobody_waited_for_is_told_by_type_and_place_only() -> None:
+    code = """
+        import gc
+        from shutong_core.runtime.logs import configure_logs
+        configure_logs("test")
+        async def fail():
+            b"441424199001011234\\xff".decode()
+        async def service(stop):
+            task = asyncio.create_task(fail())
+            await asyncio.sleep(0)
+            del task
+            gc.collect()
+        sys.exit(run(service))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", PRELUDE + textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+    assert "UnicodeDecodeError" in done.stdout
+    assert "frames" in done.stdout
+    assert "fault outside of any task" in done.stdout
+    assert "441424" not in done.stdout + done.stderr

@@ -13,10 +13,12 @@ import faulthandler
 import resource
 import signal
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import structlog
 
 from shutong_core.domain.errors import Fatal, Rejected, Retryable
+from shutong_core.runtime.foreignlogs import fixed_words
 
 EXIT_OK, EXIT_FATAL, EXIT_REJECTED, EXIT_DEFECT, EXIT_RETRY = 0, 1, 2, 70, 75
 _log = structlog.stdlib.get_logger(__name__)
@@ -78,6 +80,7 @@ async def _supervise(service: Service, drain_s: float) -> None:
     stop = Stop()
     task = asyncio.ensure_future(service(stop))
     loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_on_loop_fault)
 
     def on_signal(number: signal.Signals) -> None:
         if stop.requested:
@@ -103,6 +106,14 @@ async def _supervise(service: Service, drain_s: float) -> None:
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)
+
+
+def _on_loop_fault(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Say what nobody waited for by type and place; asyncio would quote reprs, and so data."""
+    problem = fixed_words(str(context.get("message", "")))
+    _log.error(
+        "fault outside of any task's care", problem=problem, exc_info=context.get("exception")
+    )
 
 
 def _harden() -> None:

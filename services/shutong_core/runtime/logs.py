@@ -2,22 +2,27 @@
 
 Rule: a value is written only under a declared key; of an undeclared one only the name is written.
 Control characters are escaped and lengths capped, so no input can forge a line or a terminal
-sequence. Messages of other libraries go the same way.
+sequence. Messages of other libraries go the same way, without arguments that could quote data.
+What repeats itself is written a few times and then counted.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
+import time
 import traceback
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
 import structlog
 
 from shutong_core.domain.errors import ShutongError
+from shutong_core.runtime import foreignlogs
+from shutong_core.runtime.logrepeats import SPAN_S, Repeats
 
 VALUE_CHARS_MAX = 2_000
 LINE_CHARS_MAX = 8_000
@@ -97,20 +102,26 @@ _CONTROL = {
 } | {code: f"\\u{code:04x}" for code in (*range(0x2066, 0x206A), 0x200E, 0x200F, 0xFEFF)}
 
 
-def configure_logs(service: str, level: str = "info", stream: TextIO | None = None) -> None:
+def configure_logs(
+    service: str,
+    level: str = "info",
+    stream: TextIO | None = None,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> None:
     """Send structlog and the standard library's logging to `stream` (default stdout) as JSON."""
     threshold = logging.getLevelNamesMapping()[level.upper()]
     out = stream or sys.stdout
+    lines = _Lines(service, out, monotonic)
     structlog.configure(
         processors=[
             structlog.stdlib.add_log_level,
-            _Finish(service),
+            _Finish(lines),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.PrintLoggerFactory(out),
         cache_logger_on_first_use=False,
     )
-    handler = _Forward(service, out)
+    handler = _Forward(lines)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(threshold, logging.INFO))
@@ -122,37 +133,72 @@ def configure_logs(service: str, level: str = "info", stream: TextIO | None = No
     logging.getLogger("uvicorn.access").disabled = True
 
 
+#: What tells one of our lines from another of the same event.
+_KIND = ("error_type", "lane", "dataset", "grant", "topic", "step", "task", "code")
+_REPEATING = frozenset({"warning", "error", "critical"})
+
+
+class _Lines:
+    """Where both ways of logging meet: the stream, and what was withheld from it."""
+
+    def __init__(
+        self, service: str, stream: TextIO, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.service = service
+        self._stream = stream
+        self._repeats = Repeats(monotonic)
+
+    def admit(self, logger: str, text: str, level: str, kind: tuple[str, ...] = ()) -> bool:
+        """False if enough lines of this kind were written; says first what was withheld before."""
+        self.say_withheld()
+        return self._repeats.admit((logger, text, level, kind), text)
+
+    def say_withheld(self, *, everything: bool = False) -> None:
+        """Write one line for each kind of which lines were withheld."""
+        for each in self._repeats.over(everything=everything):
+            fields = {"count": each.count, "seconds": SPAN_S}
+            self.write(render(self.service, "warning", f"repeated: {each.label}", fields))
+
+    def write(self, line: str) -> None:
+        self._stream.write(line + "\n")
+        self._stream.flush()
+
+
 class _Finish:
     """The last structlog processor: a finished line."""
 
-    def __init__(self, service: str) -> None:
-        self._service = service
+    def __init__(self, lines: _Lines) -> None:
+        self._lines = lines
 
     def __call__(self, _: Any, __: str, event: MutableMapping[str, Any]) -> str:
         level = str(event.pop("level", "info"))
         message = str(event.pop("event", ""))
-        return render(self._service, level, message, event)
+        kind = tuple(str(event.get(key, ""))[:200] for key in _KIND)
+        if level in _REPEATING and not self._lines.admit("", message, level, kind):
+            raise structlog.DropEvent
+        return render(self._lines.service, level, message, event)
 
 
 class _Forward(logging.Handler):
     """Carries records of the standard library's logging into the same form."""
 
-    def __init__(self, service: str, stream: TextIO) -> None:
+    def __init__(self, lines: _Lines) -> None:
         super().__init__()
-        self._service = service
-        self._stream = stream
+        self._lines = lines
 
     def emit(self, record: logging.LogRecord) -> None:
+        level = record.levelname.lower()
+        if not self._lines.admit(record.name, foreignlogs.template(record), level):
+            return
         fields: dict[str, Any] = {"logger": record.name}
         if record.exc_info and record.exc_info[1] is not None:
             fields["exc_info"] = record.exc_info[1]
-        try:
-            message = record.getMessage()
-        except (TypeError, ValueError):
-            message = str(record.msg)
-        line = render(self._service, record.levelname.lower(), message, fields)
-        self._stream.write(line + "\n")
-        self._stream.flush()
+        self._lines.write(render(self._lines.service, level, foreignlogs.message(record), fields))
+
+    def flush(self) -> None:
+        """At the end (logging.shutdown): say what was withheld and not said yet."""
+        with contextlib.suppress(ValueError):  # the stream may be closed by then
+            self._lines.say_withheld(everything=True)
 
 
 def render(service: str, level: str, message: str, fields: Mapping[str, Any]) -> str:
