@@ -11,6 +11,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from shutong_auditor.acknowledged import Acknowledged
 from shutong_auditor.tally import Tally, TallyMaker
 from shutong_core.audit.block import parse_block
 from shutong_core.audit.receipts import DeliveryReceipt, parse_receipt
@@ -46,14 +47,18 @@ class AuditTail:
         self._waiting: list[tuple[bytes, bytes]] = []
         self._task: asyncio.Task[None] | None = None
         self._consumer: AIOKafkaConsumer | None = None
-        #: Records countersigned by agencies, by grant; signatures are not checked here.
-        self.acknowledged: Counter[str] = Counter()
+        self._acknowledged = Acknowledged()
         self.problem: str | None = None
 
     @property
     def tally(self) -> Tally:
         """The sums so far."""
         return self._maker.tally
+
+    @property
+    def acknowledged(self) -> Counter[str]:
+        """Records countersigned by agencies, by grant; signatures are not checked here."""
+        return self._acknowledged.by_grant
 
     @property
     def version(self) -> ListVersion | None:
@@ -162,7 +167,7 @@ class AuditTail:
         except Rejected:
             return  # not for a sum to say; verification does
         if isinstance(receipt, DeliveryReceipt):
-            self.acknowledged[receipt.grant] += receipt.last - receipt.first + 1
+            self._acknowledged.add(receipt)
 
     def _add(self, header: bytes, body: bytes) -> None:
         head, parsed = parse_block(header, body)
