@@ -42,19 +42,21 @@ def _named(version: ListVersion, uscc: str) -> str:
     """An organisation with the systems that act for it."""
     organisation = version.organisation(uscc)
     name = organisation.name if organisation else uscc
-    systems = [each.id for each in version.of(System) if each.organisation == uscc]
+    rows = version.rows.values()
+    systems = [each.id for each in rows if isinstance(each, System) and each.organisation == uscc]
     return f"{name} [{', '.join(systems)}]" if systems else name
 
 
 def _system(row: Any, version: ListVersion) -> tuple[str, str]:
     organisation = version.organisation(row.organisation)
     lines = [f"{organisation.name} {row.organisation}" if organisation else row.organisation]
-    writes = [
-        each.id
-        for each in version.of(Dataset)
-        if row.organisation in {each.provider, *(one.organisation for one in each.publishers)}
-    ]
-    reads = [each.id for each in version.of(Grant) if each.requester == row.organisation]
+    writes, reads = [], []
+    for _, each in sorted(version.rows.items()):
+        if isinstance(each, Dataset):
+            givers = {each.provider, *(one.organisation for one in each.publishers)}
+            writes += [each.id] * (row.organisation in givers)
+        elif isinstance(each, Grant) and each.requester == row.organisation:
+            reads.append(each.id)
     if writes:
         lines.append(f"可发布 publishes {', '.join(writes)}")
     if reads:

@@ -53,6 +53,7 @@ class Bus:
     """One data directory, on which the bus is started and stopped."""
 
     settings: Settings
+    list_file: Path = LIST
     answers: list[Answer] = field(default_factory=list)
     said: io.StringIO = field(default_factory=io.StringIO)
     keys: dict[str, str] = field(default_factory=dict)
@@ -91,7 +92,7 @@ class Bus:
     async def _main(self) -> None:
         self._ending = asyncio.Event()
         voice = Voice(Console(file=self.said, width=200))
-        async with running(self.settings, LIST, voice, any_port=True) as self.stack:
+        async with running(self.settings, self.list_file, voice, any_port=True) as self.stack:
             self._begun.set()
             await self._ending.wait()
 
