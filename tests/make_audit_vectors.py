@@ -5,6 +5,7 @@ Usage: python tests/make_audit_vectors.py
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,8 @@ from audit_samples import CLUSTER, PUBLISHER, filled, sample_lane
 from shutong_core.audit.access import AccessChain, Act, event_hash
 from shutong_core.audit.block import header_hash, id_hash, parse_body, parse_header, row_digest
 from shutong_core.audit.chain import Segment, extend, genesis, territory_genesis
-from shutong_core.audit.receipts import (
-    DeliveryReceipt,
-    IntakeReceipt,
-    content_digest,
-    encode_receipt,
-)
+from shutong_core.audit.intake import Refused, RequestReceipt, Taken, encode_request_receipt
+from shutong_core.audit.receipts import DeliveryReceipt, encode_receipt
 from shutong_core.domain.reasons import Reason
 from shutong_core.wire.busrecords import BusCodec
 
@@ -180,25 +177,20 @@ def receipts() -> dict[str, Any]:
         agency="11330100002489514D/social-1",
         at_ms=AT_MS,
     )
-    refused = IntakeReceipt(
+    digest = hashlib.sha256(b"body").hexdigest()
+    intake = RequestReceipt(
         cluster=CLUSTER,
         dataset="deaths",
         publisher=PUBLISHER,
-        event_id="D-2026-000017",
-        outcome="refused",
-        reasons=("REQUIRED_MISSING", "BAD_ID_NUMBER"),
-        digest=content_digest(b"body"),
-        at_ms=AT_MS,
-    )
-    accepted = IntakeReceipt(
-        cluster=CLUSTER,
-        dataset="deaths",
-        publisher=PUBLISHER,
-        event_id="D-2026-000018",
-        outcome="accepted",
-        partition=3,
-        offset=17,
-        digest=content_digest(b"body"),
+        accepted=(Taken(index=1, id="D-2026-000018", partition=3, offset=17, digest=digest),),
+        refused=(
+            Refused(
+                index=0,
+                id="D-2026-000017",
+                reasons=("REQUIRED_MISSING", "BAD_ID_NUMBER"),
+                digest=digest,
+            ),
+        ),
         at_ms=AT_MS,
     )
     territory = delivery.model_copy(update={"territory": "330106000000"})
@@ -206,8 +198,9 @@ def receipts() -> dict[str, Any]:
     return {
         "public_key": public.hex(),
         "stored": [
-            encode_receipt(receipt, "vector-key", key.sign).decode()
-            for receipt in (delivery, territory, accepted, refused)
+            encode_receipt(delivery, "vector-key", key.sign).decode(),
+            encode_receipt(territory, "vector-key", key.sign).decode(),
+            encode_request_receipt(intake, "vector-key", key.sign).decode(),
         ],
     }
 

@@ -14,7 +14,7 @@ from aiokafka.errors import KafkaError
 from shutong_auditor.acknowledged import Acknowledged
 from shutong_auditor.tally import Tally, TallyMaker
 from shutong_core.audit.block import parse_block
-from shutong_core.audit.receipts import DeliveryReceipt, parse_receipt
+from shutong_core.audit.receipts import parse_receipt
 from shutong_core.domain.catalogue import Dataset
 from shutong_core.domain.changes import Assembler, Verify
 from shutong_core.domain.errors import Rejected, Retryable
@@ -166,8 +166,7 @@ class AuditTail:
             receipt = parse_receipt(value, _any_signature)
         except Rejected:
             return  # not for a sum to say; verification does
-        if isinstance(receipt, DeliveryReceipt):
-            self._acknowledged.add(receipt)
+        self._acknowledged.add(receipt)
 
     def _add(self, header: bytes, body: bytes) -> None:
         head, parsed = parse_block(header, body)

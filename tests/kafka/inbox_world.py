@@ -233,9 +233,7 @@ class Inbox:
         found = []
         for record in await self.topic(self.node.topics.receipts):
             if f"agency/{uscc}/".encode() in (record.value or b""):
-                receipt = parse_receipt(record.value, verify)
-                assert isinstance(receipt, DeliveryReceipt)
-                found.append(receipt)
+                found.append(parse_receipt(record.value, verify))
         return found
 
     def metric(self, line: str) -> float:

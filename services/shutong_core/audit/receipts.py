@@ -1,4 +1,4 @@
-"""Receipts: what an agency countersigns it has read, what the bus signs it has taken in.
+"""Receipts: what an agency countersigns it has read. What the bus took in: see `intake`.
 
 A receipt is RFC 8785 JSON `{"body", "key", "signature"}`; the signature (Ed25519, base64) is over
 the RFC 8785 form of `body`. Signing and the choice of keys are the caller's.
@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import json
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import rfc8785
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shutong_core.domain.errors import Rejected
-from shutong_core.domain.reasons import Reason
 from shutong_core.domain.rows import Identifier, RegionCode
 
 RECEIPT_BYTES_MAX = 64 * 1024
 #: RFC 8785 numbers are exact up to 2^53 - 1.
 _Count = Annotated[int, Field(ge=0, le=2**53 - 1)]
 _Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-_ReasonName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")]
 _SIGNATURE_BYTES = 64
 
 #: Ed25519 signature (64 bytes) of the message.
@@ -33,11 +30,7 @@ Sign = Callable[[bytes], bytes]
 Verify = Callable[[str, bytes, bytes], bool]
 
 
-class _ReceiptBody(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class DeliveryReceipt(_ReceiptBody):
+class DeliveryReceipt(BaseModel):
     """已签收: the agency read records `first` … `last` of (grant, lane), chain value after them.
 
     With `territory` (a class grant), numbers and chain are those of (grant, territory, lane).
@@ -63,55 +56,12 @@ class DeliveryReceipt(_ReceiptBody):
         return self
 
 
-class IntakeReceipt(_ReceiptBody):
-    """已接收 or refused at the door: what the bus took from a publisher, or why it did not.
-
-    `digest` is SHA-256 over the Avro body (accepted) or over the bytes received (refused), in
-    hexadecimal; an accepted one has topic, partition and offset, a refused one has reasons.
-    """
-
-    kind: Literal["intake"] = "intake"
-    cluster: Annotated[str, Field(min_length=1, max_length=255)]
-    dataset: Annotated[str, Field(max_length=48)]
-    publisher: Annotated[str, Field(max_length=255)]
-    event_id: Annotated[str, Field(max_length=255)] | None = None
-    outcome: Literal["accepted", "refused"]
-    partition: _Count | None = None
-    offset: _Count | None = None
-    reasons: Annotated[tuple[_ReasonName, ...], Field(max_length=100, strict=False)] = ()
-    digest: _Digest
-    at_ms: _Count
-
-    @model_validator(mode="after")
-    def _whole(self) -> IntakeReceipt:
-        accepted = self.outcome == "accepted"
-        if accepted != (self.partition is not None and self.offset is not None):
-            raise ValueError("an accepted record has coordinates, a refused one has none")
-        if accepted == bool(self.reasons):
-            raise ValueError("a refused record has reasons, an accepted one has none")
-        if any(name not in Reason.__members__ for name in self.reasons):
-            raise ValueError("unknown reason")
-        return self
-
-
-Receipt = DeliveryReceipt | IntakeReceipt
-_KINDS: dict[Any, type[DeliveryReceipt] | type[IntakeReceipt]] = {
-    "delivery": DeliveryReceipt,
-    "intake": IntakeReceipt,
-}
-
-
-def content_digest(data: bytes) -> str:
-    """SHA-256 in hexadecimal, as intake receipts carry it."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def signed_bytes(receipt: Receipt) -> bytes:
+def signed_bytes(receipt: DeliveryReceipt) -> bytes:
     """RFC 8785 form of the receipt's body: what is signed."""
     return rfc8785.dumps(receipt.model_dump(mode="json", by_alias=True, exclude_none=True))
 
 
-def encode_receipt(receipt: Receipt, key_id: str, sign: Sign) -> bytes:
+def encode_receipt(receipt: DeliveryReceipt, key_id: str, sign: Sign) -> bytes:
     """The signed receipt as stored and sent."""
     signature = sign(signed_bytes(receipt))
     return rfc8785.dumps(
@@ -123,7 +73,7 @@ def encode_receipt(receipt: Receipt, key_id: str, sign: Sign) -> bytes:
     )
 
 
-def parse_receipt(data: bytes, verify: Verify) -> Receipt:
+def parse_receipt(data: bytes, verify: Verify) -> DeliveryReceipt:
     """The receipt in `data`, its signature checked.
 
     Raises Rejected if it is malformed, not in RFC 8785 form, unsigned, or signed by a key that
@@ -135,7 +85,7 @@ def parse_receipt(data: bytes, verify: Verify) -> Receipt:
     return receipt
 
 
-def _opened(data: bytes) -> tuple[Receipt, str, bytes]:
+def _opened(data: bytes) -> tuple[DeliveryReceipt, str, bytes]:
     if len(data) > RECEIPT_BYTES_MAX:
         raise Rejected(f"receipt of {len(data)} bytes, limit {RECEIPT_BYTES_MAX}")
     try:
@@ -148,15 +98,15 @@ def _opened(data: bytes) -> tuple[Receipt, str, bytes]:
     body, key_id, encoded = (whole.get(name) for name in ("body", "key", "signature"))
     if len(whole) != 3 or not isinstance(key_id, str) or not isinstance(encoded, str):
         raise Rejected("receipt: must have exactly body, key and signature")
-    kind = body.get("kind") if isinstance(body, dict) else None
-    model = _KINDS.get(kind) if isinstance(kind, str) else None
-    if model is None:
+    if not isinstance(body, dict) or body.get("kind") != "delivery":
         raise Rejected("receipt: unknown kind")
     try:
         signature = base64.b64decode(encoded, validate=True)
-        receipt = model.model_validate_json(rfc8785.dumps(body), by_alias=True, by_name=False)
+        receipt = DeliveryReceipt.model_validate_json(
+            rfc8785.dumps(body), by_alias=True, by_name=False
+        )
     except (binascii.Error, ValidationError):
-        raise Rejected(f"receipt: a field of the {kind} receipt is wrong") from None
+        raise Rejected("receipt: a field of the delivery receipt is wrong") from None
     exact = receipt.model_dump(mode="json", by_alias=True, exclude_none=True) == body
     # Base64 has spare bits at the end: only their zero form counts.
     exact = exact and base64.b64encode(signature).decode() == encoded
