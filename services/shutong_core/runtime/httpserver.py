@@ -14,10 +14,10 @@ from typing import Any
 import uvicorn
 
 from shutong_core.domain.errors import Fatal
+from shutong_core.runtime.connections import GuardedProtocol, connections_max
 from shutong_core.runtime.settings import Listener
 
 HEADER_BYTES_MAX = 16 * 1024
-CONNECTIONS_MAX = 1_024
 KEEP_ALIVE_S = 15
 _POLL_S = 0.01
 
@@ -40,14 +40,14 @@ class HttpServer:
             port=listener.port,
             ssl_certfile=listener.tls_certificate,
             ssl_keyfile=listener.tls_key,
-            http="h11",
+            http=GuardedProtocol,
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=CONNECTIONS_MAX,
+            limit_concurrency=connections_max(),
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=max(1, int(drain_s)),
             h11_max_incomplete_event_size=HEADER_BYTES_MAX,

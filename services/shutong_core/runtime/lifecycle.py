@@ -21,6 +21,8 @@ from shutong_core.domain.errors import Fatal, Rejected, Retryable
 from shutong_core.runtime.foreignlogs import fixed_words
 
 EXIT_OK, EXIT_FATAL, EXIT_REJECTED, EXIT_DEFECT, EXIT_RETRY = 0, 1, 2, 70, 75
+#: Files and sockets the process asks the system for.
+FILES_MAX = 65_536
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -119,5 +121,10 @@ def _on_loop_fault(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
 def _harden() -> None:
     # A core dump would hold keys and records.
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    # Connections are bounded by what may be open; the usual soft bound is for interactive use.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_MAX if most == resource.RLIM_INFINITY else min(most, FILES_MAX)
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[0] < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, most))
     if not faulthandler.is_enabled():
         faulthandler.enable()
