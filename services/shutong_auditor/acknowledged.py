@@ -1,7 +1,7 @@
 """How many records agencies have countersigned, each once.
 
-After an answer that was lost an agency may sign a stretch a second time, longer perhaps. So receipts
-of one chain count as far as they reach and are never added up.
+After an answer that was lost an agency may sign a stretch a second time, longer perhaps. So
+receipts of one chain count as far as they reach and are never added up.
 """
 
 from __future__ import annotations
