@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from shutong_core.domain.errors import Fatal, Rejected
+from shutong_core.runtime import keyring
 from shutong_core.runtime.keyring import Keyring
 
 
@@ -151,3 +152,45 @@ def test_processes_that_start_together_share_one_ring(tmp_path: Path) -> None:
         assert process.returncode == 0
     assert len({line.rsplit(" ", 1)[0] for line in said}) == 1
     assert len(Keyring(tmp_path / "ring").trusted()) == 1
+
+
+@pytest.mark.parametrize("crash_at", [1, 2])
+def test_a_crash_while_a_signing_key_is_made_leaves_none_that_is_not_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash_at: int
+) -> None:
+    Keyring(tmp_path / "ring")
+    write, writes = keyring._write, 0
+
+    def crashing(path: Path, data: bytes) -> None:
+        nonlocal writes
+        writes += 1
+        if writes == crash_at:
+            raise InterruptedError
+        write(path, data)
+
+    monkeypatch.setattr(keyring, "_write", crashing)
+    with pytest.raises(InterruptedError):
+        Keyring(tmp_path / "ring").signer("control")
+    after = Keyring(tmp_path / "ring")
+    signer = after.signer("control")
+    assert after.verifier("control")(signer.key_id, b"x", signer.sign(b"x"))
+
+
+def test_a_key_that_was_distrusted_is_not_trusted_again_by_loading_it(tmp_path: Path) -> None:
+    ring = Keyring(tmp_path / "ring")
+    key_id = ring.signer("control").key_id
+    ring.distrust(key_id)
+    assert Keyring(tmp_path / "ring").signer("control").key_id == key_id
+    assert key_id not in ring.trusted()
+
+
+def test_the_watch_sees_keys_of_its_name_come_and_go(tmp_path: Path) -> None:
+    ring = Keyring(tmp_path / "ring")
+    watch = Keyring(tmp_path / "ring").trust_watch("control")
+    assert watch() == frozenset()
+    ring.signer("intake")
+    assert watch() == frozenset()
+    key_id = ring.signer("control").key_id
+    assert watch() == {key_id}
+    ring.distrust(key_id)
+    assert watch() == frozenset()

@@ -117,13 +117,8 @@ class Keyring:
     def trust(self, name: str, public: bytes) -> str:
         """Trust a public key (32 bytes) for `name`; returns its key id."""
         Ed25519PublicKey.from_public_bytes(public)
-        key_id = _key_id(name, public)
         with self._locked():
-            table = _read_texts(self.directory / "trust.json")
-            table[key_id] = base64.b64encode(public).decode()
-            _write(self.directory / "trust.json", _dump(table))
-        _log.info("public key trusted", key_id=key_id)
-        return key_id
+            return self._add_trust(name, public)
 
     def distrust(self, key_id: str) -> None:
         """Stop trusting a key. Raises Rejected if it is not trusted."""
@@ -246,6 +241,9 @@ class Keyring:
                     serialization.PrivateFormat.PKCS8,
                     serialization.NoEncryption(),
                 )
+                # Trusted first: after a crash in between, a key remains that signs nothing. The
+                # other way round one would sign what nobody believes.
+                self._add_trust(name, _raw(private.public_key()))
                 _write(path, text)
                 made = True
         _refuse_open_to_others(path)
@@ -257,9 +255,20 @@ class Keyring:
             raise Fatal(f"{path} 不是 Ed25519 私钥。 {path} is no Ed25519 private key.")
         signer = Signer(_key_id(name, _raw(key.public_key())), key)
         if made:
-            self.trust(name, signer.public)
             _log.warning("signing key made: back it up", key_id=signer.key_id, path=str(path))
+        elif signer.key_id not in self.trusted():
+            # Never mended in silence: somebody may have taken the trust away on purpose.
+            _log.error("signing key is not trusted here", key_id=signer.key_id, path=str(path))
         return signer
+
+    def _add_trust(self, name: str, public: bytes) -> str:
+        """Under the lock."""
+        key_id = _key_id(name, public)
+        table = _read_texts(self.directory / "trust.json")
+        table[key_id] = base64.b64encode(public).decode()
+        _write(self.directory / "trust.json", _dump(table))
+        _log.info("public key trusted", key_id=key_id)
+        return key_id
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
