@@ -33,6 +33,7 @@ COMMANDS = {
     "schema": Entry("shutong_cli.schema_commands", "数据模式 Schemas of datasets."),
     "key": Entry("shutong_cli.key_commands", "系统的接口密钥 API keys of systems."),
     "publish": Entry("shutong_cli.publish_command", "按 CSV 文件发布记录 Publish a CSV file."),
+    "refusals": Entry("shutong_cli.refusals_command", "接收后退回的记录 Records refused later."),
     "audit": Entry("shutong_cli.audit_commands", "审计校验 Verify the audit."),
     "kafka": Entry("shutong_cli.kafka_commands", "内置 Kafka The embedded Kafka."),
     "producer": Entry("shutong_cli.service_commands", "接入服务 Producer service.", "producer"),

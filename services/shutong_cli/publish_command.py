@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -22,6 +23,7 @@ from shutong_core.runtime.lifecycle import EXIT_REJECTED
 from shutong_core.runtime.settings import Settings, is_loopback
 from shutong_producer.csvfile import Progress as Progressed
 from shutong_producer.csvfile import Published, publish_file
+from shutong_producer.fileclient import OnFault
 
 KEY_BYTES_MAX = 4096
 ANSWER_S = 60.0
@@ -54,20 +56,20 @@ def publish(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """把文件逐行发布为记录；中断后重新执行即可续传，不会重复。
+    """把文件逐行发布为记录；中断或改正后重新执行，只发送尚未接收的行。
 
-    Publish each row of a file as a record. Interrupted, run it again: it goes on where it
-    stopped, and nothing is taken twice. Refused rows are listed in FILE.refused.ndjson; exit code
-    2 if there are any.
+    Publish each row of a file as a record. Interrupted or corrected, run it again: only rows that
+    were not accepted yet are sent (remove FILE.position to send all of them again). Refused rows
+    are listed in FILE.refused.ndjson; exit code 2 if there are any.
     """
-    target = url or _own_url(open_settings())
-    loopback = _require_safe(target)
-    key = _read_key(key_file)
+    target = url or own_url(open_settings())
+    loopback = require_safe(target)
+    key = read_key(key_file)
 
     async def run() -> Published:
         # On this machine no proxy may see the key.
         async with httpx2.AsyncClient(timeout=ANSWER_S, trust_env=not loopback) as http:
-            with _bar(file) as advance:
+            with _bar(file, target) as (advance, on_fault):
                 return await publish_file(
                     file,
                     dataset,
@@ -76,6 +78,7 @@ def publish(
                     id_column=id_column,
                     operation=operation,
                     on_progress=advance,
+                    on_fault=on_fault,
                     client=http,
                 )
 
@@ -84,18 +87,43 @@ def publish(
         found = asdict(done)
         print_json(found | {"report": str(done.report) if done.report else None})
     else:
-        say(
-            f"已接收 {done.accepted} 条，退回 {done.refused} 条",
-            f"{done.accepted} records accepted, {done.refused} refused",
-        )
+        _say_counts(done)
+        if done.accepted or done.known:
+            _say_what_follows(key_file, url)
     if done.refused:
         note(f"退回原因见 {done.report}", f"the reasons are in {done.report}")
         raise typer.Exit(EXIT_REJECTED)
 
 
+def _say_counts(done: Published) -> None:
+    known_zh = f"，此前已接收 {done.known} 条未再发送" if done.known else ""
+    known_en = f", {done.known} already accepted before and not sent again" if done.known else ""
+    say(
+        f"已接收 {done.accepted} 条，退回 {done.refused} 条{known_zh}",
+        f"{done.accepted} records accepted, {done.refused} refused{known_en}",
+    )
+    if not done.sent:
+        say("该文件此前已发布完，本次没有发送", "this file was published before: nothing was sent")
+
+
+def _say_what_follows(key_file: Path, url: str | None) -> None:
+    """Accepted is not yet delivered: where to see what the bus refuses afterwards."""
+    say(
+        "接收之后总线仍可能退回记录（区划、管辖、重复等），查看命令如下",
+        "after acceptance the bus may still refuse records (region, jurisdiction, duplicates):"
+        " see them with",
+    )
+    command = ["shutong", "refusals", "--key-file", str(key_file)]
+    # Alone on its line, so that it can be copied.
+    console().print(safe("  " + shlex.join(command + (["--url", url] if url else []))))
+
+
 @contextmanager
-def _bar(file: Path) -> Iterator[Callable[[Progressed], None]]:
-    """A progress bar on stderr, silent where nobody looks; yields what moves it."""
+def _bar(file: Path, url: str) -> Iterator[tuple[Callable[[Progressed], None], OnFault]]:
+    """A progress bar on stderr, silent where nobody looks; yields what moves it.
+
+    The second is told of faults, which are said wherever stderr goes.
+    """
     out = console(stderr=True)
     with Progress(
         TextColumn("{task.description}", markup=False),
@@ -110,18 +138,27 @@ def _bar(file: Path) -> Iterator[Callable[[Progressed], None]]:
 
         def advance(done: Progressed) -> None:
             counts = f"接收 accepted {done.accepted}  退回 refused {done.refused}"
+            counts += f"  此前 before {done.known}" if done.known else ""
             progress.update(task, completed=done.read_bytes, total=done.total_bytes, counts=counts)
 
-        yield advance
+        def on_fault(fault: str, patience_s: float) -> None:
+            text = (
+                f"{url}：{fault}，{patience_s:.0f} 秒内继续重试。"
+                f" {url}: {fault}, trying again for up to {patience_s:.0f} s."
+            )
+            progress.console.print(safe(text), style="yellow")
+
+        yield advance, on_fault
 
 
-def _own_url(settings: Settings) -> str:
+def own_url(settings: Settings) -> str:
+    """The address of the producer service of these settings."""
     listener = settings.producer.http
     scheme = "https" if listener.tls_certificate else "http"
     return f"{scheme}://{listener.host}:{listener.port}"
 
 
-def _require_safe(url: str) -> bool:
+def require_safe(url: str) -> bool:
     """True if `url` is on this machine. Raises Rejected if the key would travel readable."""
     try:
         parts = urlsplit(url)
@@ -142,7 +179,8 @@ def _require_safe(url: str) -> bool:
     return loopback
 
 
-def _read_key(path: Path) -> str:
+def read_key(path: Path) -> str:
+    """The API key in a file of one line. Raises Rejected."""
     try:
         key = read_bounded(path, KEY_BYTES_MAX).decode("ascii").strip()
     except UnicodeDecodeError:

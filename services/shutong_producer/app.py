@@ -26,6 +26,7 @@ from shutong_producer.refusals import Gone
 from shutong_producer.refused import MEDIA_TYPE, RequestRefused, bad_request
 
 REFUSALS_LIMIT_MAX = 1_000
+REASONS_MAX = 64
 #: (status, seconds) of each finished request.
 OnRequest = Callable[[int, float], None]
 _log = structlog.stdlib.get_logger(__name__)
@@ -94,6 +95,12 @@ def _refusals_route(app: FastAPI, desk: Desk, tail: QuarantineTail) -> None:
         request: Request,
         since: Annotated[str | None, Query(max_length=CURSOR_CHARS_MAX)] = None,
         limit: Annotated[int, Query(ge=1, le=REFUSALS_LIMIT_MAX)] = 100,
+        reason: Annotated[
+            list[str] | None, Query(max_length=REASONS_MAX, description=openapi.REASON)
+        ] = None,
+        exclude: Annotated[
+            list[str] | None, Query(max_length=REASONS_MAX, description=openapi.EXCLUDE)
+        ] = None,
     ) -> Response:
         _, caller = await _identified(request, desk, "refusals")
         if not tail.ready:
@@ -106,7 +113,13 @@ def _refusals_route(app: FastAPI, desk: Desk, tail: QuarantineTail) -> None:
         position = decode_cursor(since) if since is not None else None
         if isinstance(position, Reason):
             raise RequestRefused(position)
-        page = tail.index.page(caller.publisher, position, limit)
+        only, never = _reasons("reason", reason), _reasons("exclude", exclude)
+        page = tail.index.page(
+            caller.publisher,
+            position,
+            limit,
+            lambda each: each not in never and (not only or each in only),
+        )
         if isinstance(page, Gone):
             raise RequestRefused(Reason.CURSOR_GONE, more={"oldest": encode_cursor(page.oldest)})
         return JSONResponse(
@@ -123,6 +136,17 @@ def _datasets_route(app: FastAPI, desk: Desk, intake: Intake) -> None:
     async def datasets(request: Request) -> Response:
         version, caller = await _identified(request, desk, "datasets")
         return JSONResponse(datasets_document(version, caller, intake, desk.bounds))
+
+
+def _reasons(parameter: str, names: list[str] | None) -> frozenset[Reason]:
+    """The reasons named, each alone or several with commas. Raises RequestRefused."""
+    told = [name.strip() for each in names or () for name in each.split(",") if name.strip()]
+    if any(name not in Reason.__members__ for name in told):
+        raise bad_request(
+            f"参数 {parameter} 应为退回原因代码，如 DUPLICATE",
+            f"parameter {parameter} takes reason codes such as DUPLICATE",
+        )
+    return frozenset(Reason[name] for name in told)
 
 
 async def _identified(request: Request, desk: Desk, action: str) -> Any:
@@ -180,12 +204,15 @@ def _handlers(app: FastAPI) -> None:
 
     async def on_http(_: Request, error: Exception) -> Response:
         status = error.status_code if isinstance(error, HTTPException) else 500
+        headers = getattr(error, "headers", None) or {}
         if status == 404:
             return _problem(RequestRefused(Reason.NOT_FOUND))
         refused = RequestRefused(Reason.BAD_REQUEST, status=status)
+        if status == 405:  # Starlette puts the methods that are taken into Allow
+            allowed = headers.get("Allow", "")
+            refused = bad_request(f"此地址请用 {allowed}", f"use {allowed} here", status)
         answer = _problem(refused)
-        if isinstance(error, HTTPException) and error.headers:
-            answer.headers.update(error.headers)
+        answer.headers.update(headers)
         return answer
 
     async def on_gone(_: Request, __: Exception) -> Response:

@@ -1,7 +1,8 @@
 """Publishes a CSV or NDJSON file over HTTP: the client side of `shutong publish FILE`.
 
 Goes on where it stopped, after a crash too: event ids are stable, so what was sent without an
-answer is sent again and taken once. Order is kept: one request at a time.
+answer is sent again and taken once. Of a corrected file only rows not accepted before are sent.
+Order is kept: one request at a time.
 """
 
 from __future__ import annotations
@@ -20,35 +21,43 @@ from shutong_core.domain.errors import Rejected
 from shutong_core.domain.reasons import Reason
 from shutong_core.wire.csvrows import CsvRejected
 from shutong_producer.failpoint import Failpoint, no_failpoint
-from shutong_producer.fileclient import BusClient
+from shutong_producer.fileclient import BusClient, OnFault, no_word
+from shutong_producer.filememory import Lineage, RowMemory
 from shutong_producer.fileprogress import Position, Report, read_position, write_position
 from shutong_producer.filerows import FileRow, Reading, file_digest, file_rows, kind_of_file
 
 BATCH_RECORDS = 500
 #: A request stays far below the service's limit and is quick to repeat.
 BATCH_BYTES_MAX = 1024 * 1024
-PATIENCE_S = 120.0
+PATIENCE_S = 30.0
 _ANSWER_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """After each answer: lines settled, records taken and refused, bytes read of the file."""
+    """After each answer: lines settled, records taken, refused and known, bytes read."""
 
     line: int
     accepted: int
     refused: int
+    known: int
     read_bytes: int
     total_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What came of the whole file; `report` lists the refused rows, None if there are none."""
+    """What came of the whole file; `report` lists the refused rows, None if there are none.
+
+    `known` rows were accepted before with an earlier version of the file and were not sent;
+    `sent` counts the rows this run sent, of all it may be none.
+    """
 
     accepted: int
     refused: int
     report: Path | None
+    known: int = 0
+    sent: int = 0
 
 
 async def publish_file(
@@ -64,34 +73,44 @@ async def publish_file(
     batch_records: int = BATCH_RECORDS,
     patience_s: float = PATIENCE_S,
     on_progress: Callable[[Progress], None] = lambda _: None,
+    on_fault: OnFault = no_word,
     failpoint: Failpoint = no_failpoint,
     client: httpx2.AsyncClient | None = None,
 ) -> Published:
     """Publish every row of `path` to `dataset` at the producer service `url` with API key `key`.
 
-    `state` (default `<file>.position`) keeps the position, `report` (default
+    `state` (default `<file>.position`) keeps the position, beside it `<state>.rows` which rows
+    were accepted; remove `state` to send every row again. `on_fault` hears once of each passing
+    fault that is waited out. `report` (default
     `<file>.refused.ndjson`) the refused rows. `operation` is for rows that have none. Raises
     Rejected if the file, the key or the dataset is wrong, Retryable if the bus stays away for
     `patience_s` seconds: call again to go on.
     """
     kind = kind_of_file(path)
     digest = await asyncio.to_thread(file_digest, path)
+    url = url.rstrip("/")
     state = state or path.with_name(f"{path.name}.position")
     report = report or path.with_name(f"{path.name}.refused.ndjson")
-    position = read_position(state, digest, dataset)
+    position = read_position(state, digest, dataset, url)
     async with _http(client) as http:
-        bus = BusClient(http, url.rstrip("/"), key, dataset, patience_s)
+        bus = BusClient(http, url, key, dataset, patience_s, on_fault)
         fields = await bus.fields()
         if id_column is not None and kind == "csv" and id_column not in fields:
             raise Rejected(
                 f"没有信息项 {id_column}，不能作为编号列。"
                 f" There is no item {id_column} to take ids from."
             )
-        reading = Reading(path, kind, digest, fields, id_column, operation)
-        run = _Run(bus, state, Report(report, position.report_bytes), position, on_progress)
+        reading = Reading(path, kind, fields, id_column, operation)
+        memory = RowMemory(
+            state.with_name(f"{state.name}.rows"),
+            Lineage(digest, dataset, url, digest),
+            position.rows_bytes if state.exists() else None,
+        )
+        run = _Run(bus, state, Report(report, position.report_bytes), memory, position, on_progress)
         await run.publish(reading, batch_records, failpoint)
     done = run.position
-    return Published(done.accepted, done.refused, report if done.refused else None)
+    found = report if done.refused else None
+    return Published(done.accepted, done.refused, found, done.known, run.sent)
 
 
 @asynccontextmanager
@@ -111,14 +130,17 @@ class _Run:
         bus: BusClient,
         state: Path,
         report: Report,
+        memory: RowMemory,
         position: Position,
         on_progress: Callable[[Progress], None],
     ) -> None:
         self._bus = bus
         self._state = state
         self._report = report
+        self._memory = memory
         self._tell = on_progress
         self._total_bytes = 0
+        self.sent = 0
         self.position = replace(position, report_bytes=report.length)
 
     async def publish(self, reading: Reading, batch_records: int, failpoint: Failpoint) -> None:
@@ -128,9 +150,10 @@ class _Run:
         begun = False
         try:
             for row in file_rows(reading):
+                number = self._memory.meet(row.digest) if row.entry is not None else 0
                 if row.line <= self.position.line:
                     continue
-                batch.add(row)
+                self._put(batch, row, number)
                 if len(batch.rows) >= batch_records or batch.size >= BATCH_BYTES_MAX:
                     if begun:
                         failpoint("between-batches")
@@ -141,6 +164,16 @@ class _Run:
             self._report.add([_fault(error.line, None, Reason.BAD_REQUEST, error.zh, error.en)])
             raise
         await self._settle(batch, failpoint)
+
+    def _put(self, batch: _Batch, row: FileRow, number: int | None) -> None:
+        """Put a row in with its id, or as known if it was accepted before (number None)."""
+        if number is None:
+            batch.add_known(row)
+            return
+        if row.entry is not None and row.entry.get("id") is None:
+            made = self._memory.id_of(row.digest, number, row.line)
+            row = replace(row, entry={**row.entry, "id": made})
+        batch.add(row, remember=number > 0)
 
     async def _settle(self, batch: _Batch, failpoint: Failpoint) -> None:
         """Send a batch, report its refusals, then keep the position: in this order."""
@@ -155,34 +188,59 @@ class _Run:
             faults += _faults(row.line, result)
         faults.sort(key=lambda each: int(each["line"]))
         self._report.add(faults)
-        accepted = sum(each.get("outcome") == "accepted" for each in results)
+        taken = [
+            row
+            for row, result in zip(batch.sent, results, strict=True)
+            if result.get("outcome") == "accepted"
+        ]
+        self._memory.add(
+            [row.digest for row in taken if row.line in batch.remembered],
+            [row.digest for row in batch.known],
+        )
+        self.sent += len(batch.sent)
         last = batch.rows[-1]
         self.position = replace(
             self.position,
             line=last.line,
-            accepted=self.position.accepted + accepted,
-            refused=self.position.refused + len(batch.rows) - accepted,
+            accepted=self.position.accepted + len(taken),
+            refused=self.position.refused + len(batch.rows) - len(taken) - len(batch.known),
+            known=self.position.known + len(batch.known),
             report_bytes=self._report.length,
+            rows_bytes=self._memory.length,
         )
         write_position(self._state, self.position)
         done = self.position
         self._tell(
-            Progress(done.line, done.accepted, done.refused, last.read_bytes, self._total_bytes)
+            Progress(
+                line=done.line,
+                accepted=done.accepted,
+                refused=done.refused,
+                known=done.known,
+                read_bytes=last.read_bytes,
+                total_bytes=self._total_bytes,
+            )
         )
 
 
 class _Batch:
-    """Rows that are settled together; those that cannot be read are not sent."""
+    """Rows that are settled together; those that cannot be read or are known are not sent."""
 
     def __init__(self) -> None:
         self.rows: list[FileRow] = []
         self.sent: list[FileRow] = []
         self.unreadable: list[FileRow] = []
+        self.known: list[FileRow] = []
+        self.remembered: set[int] = set()
         self.size = 0
         self._lines: list[bytes] = []
 
-    def add(self, row: FileRow) -> None:
-        """Put a row in."""
+    def add_known(self, row: FileRow) -> None:
+        """Put in a row that was accepted before."""
+        self.rows.append(row)
+        self.known.append(row)
+
+    def add(self, row: FileRow, *, remember: bool) -> None:
+        """Put a row in; `remember` it if it is accepted."""
         self.rows.append(row)
         if row.entry is None:
             self.unreadable.append(row)
@@ -191,6 +249,8 @@ class _Batch:
             "utf-8", "surrogatepass"
         )
         self.sent.append(row)
+        if remember:
+            self.remembered.add(row.line)
         self._lines.append(line + b"\n")
         self.size += len(line) + 1
 

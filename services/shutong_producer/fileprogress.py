@@ -18,7 +18,11 @@ from shutong_core.domain.errors import Rejected
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Everything up to and including `line` is settled; `report_bytes` is the report's length."""
+    """Everything up to and including `line` is settled.
+
+    `accepted` and `refused` count rows sent, `known` those accepted before with an earlier version
+    of the file. `report_bytes` and `rows_bytes` are the lengths of the report and the row memory.
+    """
 
     file_digest: str
     dataset: str
@@ -26,14 +30,17 @@ class Position:
     accepted: int = 0
     refused: int = 0
     report_bytes: int = 0
+    url: str = ""
+    known: int = 0
+    rows_bytes: int = 0
 
 
-def read_position(path: Path, file_digest: str, dataset: str) -> Position:
-    """The position kept for this content and dataset; the start if there is none.
+def read_position(path: Path, file_digest: str, dataset: str, url: str = "") -> Position:
+    """The position kept for this content, dataset and bus; the start if there is none.
 
     Raises Rejected if the file holds something else: it is not ours to overwrite.
     """
-    fresh = Position(file_digest, dataset)
+    fresh = Position(file_digest, dataset, url=url)
     try:
         kept = Position(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
@@ -44,7 +51,8 @@ def read_position(path: Path, file_digest: str, dataset: str) -> Position:
             f" {path} does not hold a position: move it away or name another file."
         ) from error
     # A changed file is another file: its lines mean other records.
-    return kept if (kept.file_digest, kept.dataset) == (file_digest, dataset) else fresh
+    same = (kept.file_digest, kept.dataset, kept.url) == (file_digest, dataset, url)
+    return kept if same else fresh
 
 
 def write_position(path: Path, position: Position) -> None:

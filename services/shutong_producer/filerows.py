@@ -1,12 +1,13 @@
 """The rows of a file to publish, CSV or NDJSON: entries with line numbers, or what is wrong.
 
-The same file gives the same event ids every time: the file's digest and the line number, unless a
-column is named that holds them. So a file sent twice is taken once.
+A row's digest covers all it says, so that the same row is known again in a corrected file. An id
+stands in the row, or in a column that is named; else the caller gives one.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -17,20 +18,20 @@ from shutong_core.domain.errors import Rejected
 from shutong_core.domain.schemaview import FieldType
 from shutong_core.wire import strictjson
 from shutong_core.wire.csvrows import LINE_BYTES_MAX, csv_rows
+from shutong_producer.filememory import DIGEST_BYTES
 
 Kind = Literal["csv", "ndjson"]
 _KINDS: Mapping[str, Kind] = {".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
 _MEMBERS = frozenset({"id", "operation", "data"})
 _BLOCK_BYTES = 1024 * 1024
-#: Half of the 32 bytes: enough to tell files apart, and ids stay readable.
-_DIGEST_CHARS = 32
 
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
     """One row: `entry` as the producer service takes it, or `zh` and `en` why there is none.
 
-    `line` (from 1) is where it starts; `read_bytes` how far the file was read by then.
+    `line` (from 1) is where it starts; `read_bytes` how far the file was read by then; `digest`
+    is of all that the entry says.
     """
 
     line: int
@@ -38,15 +39,15 @@ class FileRow:
     entry: Mapping[str, Any] | None = None
     zh: str = ""
     en: str = ""
+    digest: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How to read a file: kind, digest, the items of its dataset, where ids and operation are."""
+    """How to read a file: kind, the items of its dataset, where ids and operation are."""
 
     path: Path
     kind: Kind
-    digest: str
     fields: Mapping[str, FieldType]
     id_column: str | None = None
     operation: str | None = None
@@ -117,9 +118,7 @@ def _json_row(reading: Reading, line: int, at: int, raw: bytes) -> FileRow:
 def _row(reading: Reading, line: int, at: int, entry: dict[str, Any]) -> FileRow:
     if entry.get("id") is None:
         column = reading.id_column
-        if column is None:
-            entry["id"] = f"{reading.digest[:_DIGEST_CHARS]}-{line}"
-        else:
+        if column is not None:
             data = entry["data"]
             value = data.get(column) if isinstance(data, dict) else None
             if value is None or isinstance(value, dict | list):
@@ -129,4 +128,5 @@ def _row(reading: Reading, line: int, at: int, entry: dict[str, Any]) -> FileRow
             entry["id"] = str(value)
     if reading.operation is not None and entry.get("operation") is None:
         entry["operation"] = reading.operation
-    return FileRow(line, at, entry)
+    said = json.dumps(entry, sort_keys=True, separators=(",", ":")).encode()
+    return FileRow(line, at, entry, digest=hashlib.sha256(said).digest()[:DIGEST_BYTES])

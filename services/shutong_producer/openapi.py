@@ -20,6 +20,8 @@ MODE: Final = (
     "all-or-nothing：有一条错误则全部不接收；per-record：逐条接收。"
     " all-or-nothing: one fault and nothing is taken; per-record: each on its own."
 )
+REASON: Final = "只列这些原因 Only these reason codes, repeated or with commas."
+EXCLUDE: Final = "不列这些原因 Not these reason codes, for example DUPLICATE."
 _EVENT: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {

@@ -8,10 +8,11 @@ offset of each partition.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from shutong_core.domain.reasons import Reason
 from shutong_core.wire.headers import rfc3339
 from shutong_core.wire.quarantine import QuarantineHeaders
 
@@ -106,9 +107,16 @@ class RefusalIndex:
         """Entries held."""
         return self._total
 
-    def page(self, publisher: str, since: Mapping[int, int] | None, limit: int) -> Page | Gone:
+    def page(
+        self,
+        publisher: str,
+        since: Mapping[int, int] | None,
+        limit: int,
+        wants: Callable[[Reason], bool] = lambda _: True,
+    ) -> Page | Gone:
         """Up to `limit` refusals of `publisher` from `since` on (None: the oldest kept).
 
+        `wants` says for which reasons; a cursor also passes the others.
         Partitions that a cursor does not name are read from the oldest kept.
         """
         floors = self._start | self._floors.get(publisher, {})
@@ -120,7 +128,7 @@ class RefusalIndex:
         wanted = {partition: max(since.get(partition, 0), at) for partition, at in floors.items()}
         found: list[RefusedRecord] = []
         for record in self._by_publisher.get(publisher, ()):
-            if record.offset >= wanted.get(record.partition, 0):
+            if record.offset >= wanted.get(record.partition, 0) and wants(record.told.reason):
                 if len(found) == limit:
                     return Page(tuple(found), self._after(wanted, found), True)
                 found.append(record)

@@ -68,7 +68,13 @@ class FrontDoor:
         self.desk = Desk(self.lists, keys or Keys(), access, Bounds(**bounds))
         seal = Seal("cluster-1", "intake/1", lambda _: bytes(64))
         intake = Intake(self.desk, cast(AckedWriter, self.writer), Topics("t"), seal)
-        self.app = make_app(self.desk, intake, QuarantineTail({}, "t.quarantine"))
+        self.tail = QuarantineTail({}, "t.quarantine")
+        self.app = make_app(self.desk, intake, self.tail)
+
+    @property
+    def publisher(self) -> str:
+        """Whose key is key-1."""
+        return self.desk.identify("Bearer key-1", "")[1].publisher
 
     def client(self) -> httpx2.AsyncClient:
         transport = httpx2.ASGITransport(app=self.app)

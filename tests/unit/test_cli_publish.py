@@ -27,6 +27,9 @@ class Bus:
     url: str = ""
     keys: list[str] = field(default_factory=list)
     codes: list[str] = field(default_factory=list)
+    refused: list[dict[str, Any]] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    away: int = 0
 
     def results(self, body: bytes) -> list[dict[str, Any]]:
         found = []
@@ -49,8 +52,15 @@ def bus() -> Iterator[Bus]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             state.keys.append(self.headers["Authorization"])
+            if state.away > 0:
+                state.away -= 1
+                self._answer({}, 503)
+                return
             if self.headers["Authorization"] != f"Bearer {KEY}":
                 self._answer({"reason": "UNKNOWN_KEY", "zh": "密钥无效", "en": "bad key"}, 401)
+            elif self.path.startswith("/v1/refusals"):
+                state.asked.append(self.path)
+                self._answer({"refusals": state.refused, "next": "cur", "more": False})
             else:
                 self._answer({"datasets": [{"id": "births", "items": [ITEM]}]})
 
@@ -103,10 +113,51 @@ def test_every_row_is_published_and_counted(bus: Bus, rows: Path, key: Path) -> 
     done = publish(rows, key, bus.url)
     assert (done.exit_code, done.stderr) == (0, "")
     assert "3 records accepted, 0 refused" in done.stdout
+    assert f"shutong refusals --key-file {key} --url {bus.url}\n" in done.stdout
     assert len(bus.codes) == 3
     again = publish(rows, key, bus.url, "--json")
     assert json.loads(again.stdout)["accepted"] == 3
     assert len(bus.codes) == 3, "what was taken is not sent again"
+
+
+def test_of_a_corrected_file_only_the_new_rows_are_counted_as_accepted(
+    bus: Bus, rows: Path, key: Path
+) -> None:
+    rows.write_text("code\na\nbad\nc\n")
+    assert publish(rows, key, bus.url).exit_code == 2
+    rows.write_text("code\na\nb\nc\n")
+    done = publish(rows, key, bus.url)
+    assert "1 records accepted, 0 refused, 2 already accepted before" in done.stdout
+    assert "nothing was sent" in publish(rows, key, bus.url).stdout
+
+
+def test_a_bus_that_is_away_is_said_at_once_in_a_pipe_too(bus: Bus, rows: Path, key: Path) -> None:
+    bus.away = 1
+    done = publish(rows, key, bus.url)
+    assert done.exit_code == 0
+    assert "HTTP 503, trying again for up to 30 s" in done.stderr
+
+
+def test_refusals_are_grouped_by_reason_without_repeats(bus: Bus, key: Path) -> None:
+    one = {"dataset": "births", "path": "region", "zh": "区划", "en": "region"}
+    bus.refused = [
+        one | {"id": "e-1", "reason": "UNKNOWN_REGION", "at": "2026-09-20T00:00:00.000Z"},
+        one | {"id": "e-2", "reason": "UNKNOWN_REGION", "at": "2026-09-21T00:00:00.000Z"},
+        one | {"id": "e-3", "reason": "BAD_USCC", "at": "2026-09-21T00:00:00.000Z"},
+    ]
+    asked = ("refusals", "--url", bus.url, "--key-file", str(key))
+    done = shutong(*asked)
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout.index("births UNKNOWN_REGION × 2") < done.stdout.index("BAD_USCC × 1")
+    assert "  e-2  2026-09-21T00:00:00.000Z  region\n" in done.stdout
+    assert "--since cur" in done.stderr
+    assert "exclude=DUPLICATE" in bus.asked[-1]
+    later = shutong(*asked, "--since", "2026-09-21", "--reason", "BAD_USCC", "--json")
+    assert [each["id"] for each in json.loads(later.stdout)["refusals"]] == ["e-2", "e-3"]
+    assert "reason=BAD_USCC" in bus.asked[-1]
+    assert "exclude" not in bus.asked[-1]
+    shutong(*asked, "--since", "cur")
+    assert "since=cur" in bus.asked[-1]
 
 
 def test_refused_rows_end_with_2_and_are_listed(bus: Bus, rows: Path, key: Path) -> None:

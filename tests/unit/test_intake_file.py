@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from shutong_core.domain.errors import Rejected, Retryable
 from shutong_core.wire.csvrows import CsvRejected
+from shutong_producer import filememory
 from shutong_producer.csvfile import Progress, Published, publish_file
 from shutong_producer.datashape import field_list
 from shutong_producer.fileprogress import read_position
@@ -99,8 +101,98 @@ async def test_every_row_is_sent_once_with_an_id_of_its_own(tmp_path: Path, bus:
 async def test_a_second_run_sends_nothing(tmp_path: Path, bus: FakeBus) -> None:
     path = csv_file(tmp_path)
     first = await publish(path, bus)
-    assert await publish(path, bus) == first
+    assert first.sent == 10
+    assert await publish(path, bus) == replace(first, sent=0)
     assert bus.requests == 1
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    path.write_text(path.read_text("utf-8-sig").replace(old, new), encoding="utf-8-sig")
+
+
+async def test_of_a_corrected_file_only_rows_not_accepted_before_are_sent(
+    tmp_path: Path, bus: FakeBus
+) -> None:
+    path = csv_file(tmp_path, bad=(1, 4))
+    assert (await publish(path, bus, batch_records=3)).refused == 2
+    edit(path, "bad", "good")
+    done = await publish(path, bus, batch_records=3)
+    assert (done.accepted, done.refused, done.known, done.sent) == (2, 0, 8, 2)
+    assert report(path) == []
+    assert (len(bus.taken), len(set(bus.taken))) == (10, 10)
+
+
+async def test_a_row_that_went_and_came_back_is_a_new_record(tmp_path: Path, bus: FakeBus) -> None:
+    path = csv_file(tmp_path, rows=3)
+    for old, new in (("MZ-1", "MZ-x"), ("MZ-x", "MZ-1"), ("MZ-1", "MZ-x")):
+        await publish(path, bus)
+        edit(path, old, new)
+    assert (await publish(path, bus)).known == 2
+    assert (len(bus.taken), len(set(bus.taken))) == (6, 6)
+
+
+async def test_equal_rows_are_records_of_their_own(tmp_path: Path, bus: FakeBus) -> None:
+    path = csv_file(tmp_path, rows=1)
+    row = path.read_text("utf-8-sig").splitlines()[1]
+    assert (await publish(path, bus)).accepted == 1
+    edit(path, row, f"{row}\n{row}")
+    done = await publish(path, bus)
+    assert (done.accepted, done.known) == (1, 1)
+    assert len(set(bus.taken)) == 2
+
+
+async def test_a_crash_in_a_corrected_file_sends_nothing_under_another_id(
+    tmp_path: Path, bus: FakeBus
+) -> None:
+    path = csv_file(tmp_path, bad=(1, 4))
+    await publish(path, bus, batch_records=3)
+    edit(path, "bad", "good")
+
+    def crash(here: str) -> None:
+        if here == "after-ack":
+            raise CrashError
+
+    with pytest.raises(CrashError):
+        await publish(path, bus, batch_records=3, failpoint=crash)
+    done = await publish(path, bus, batch_records=3)
+    assert (done.accepted, done.known) == (2, 8)
+    assert len(set(bus.taken)) == 10
+
+
+async def test_without_its_position_or_at_another_bus_every_row_is_sent(
+    tmp_path: Path, bus: FakeBus
+) -> None:
+    path = csv_file(tmp_path, rows=3)
+    await publish(path, bus)
+    path.with_name("records.csv.position").unlink()
+    assert (await publish(path, bus)).sent == 3
+    assert len(set(bus.taken)) == 3, "under the same ids, so the bus takes them once"
+    edit(path, "MZ-1", "MZ-x")
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(bus)) as client:
+        done = await publish_file(path, "d", "http://other", "key-1", client=client)
+    assert (done.sent, done.known) == (3, 0)
+
+
+async def test_rows_beyond_the_limit_are_sent_with_every_version(
+    tmp_path: Path, bus: FakeBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filememory, "ROWS_MAX", 4)
+    path = csv_file(tmp_path, rows=6)
+    for old, new in zip("0abcde", "abcdef", strict=True):
+        await publish(path, bus)
+        edit(path, f"MZ-{old},", f"MZ-{new},")
+    done = await publish(path, bus)
+    assert (done.known, done.sent) == (3, 3)
+    assert len(set(bus.taken)) == len(bus.taken)
+
+
+async def test_a_fault_that_is_waited_out_is_told_once_and_at_once(
+    tmp_path: Path, bus: FakeBus
+) -> None:
+    heard: list[tuple[str, float]] = []
+    bus.before = lambda n: httpx2.Response(503) if n <= 2 else None
+    await publish(csv_file(tmp_path), bus, on_fault=lambda *told: heard.append(told))
+    assert heard == [("HTTP 503", 2.0)]
 
 
 async def test_the_same_content_elsewhere_has_the_same_ids(tmp_path: Path, bus: FakeBus) -> None:

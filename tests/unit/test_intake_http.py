@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shutong_core.domain.reasons import Reason
+from shutong_core.wire.quarantine import QuarantineHeaders, Source
 from unit.intake_http import AVRO, JSON, NDJSON, PATH, FrontDoor
-from unit.intake_world import avro, data
+from unit.intake_world import DATASET, avro, data
 
 KINDS = [JSON, NDJSON, AVRO]
 
@@ -135,3 +136,32 @@ async def test_an_event_id_in_a_header_may_be_chinese_and_stands_there_once() ->
         twice += [("X-Event-Id", "a"), ("X-Event-Id", "b")]
         answer = await http.post(PATH, content=avro(), headers=twice)
     assert answer.status_code == 400
+
+
+async def test_refusals_are_filtered_by_reason_and_an_unknown_reason_is_refused() -> None:
+    door = FrontDoor()
+    door.tail.problem = None
+    door.tail.index.begin({0: 0})
+    for offset, reason in enumerate((Reason.DUPLICATE, Reason.BAD_USCC, Reason.RULE_ERROR)):
+        source = Source(DATASET, 0, offset)
+        told = QuarantineHeaders(door.publisher, "e", reason, "", source)
+        door.tail.index.add(0, offset, 0, told)
+
+    async def reasons(**params: Any) -> list[str]:
+        async with door.client() as http:
+            headers = {"Authorization": "Bearer key-1"}
+            answer = await http.get("/v1/refusals", params=params, headers=headers)
+        return [each["reason"] for each in answer.json().get("refusals", [answer.json()])]
+
+    assert await reasons() == ["DUPLICATE", "BAD_USCC", "RULE_ERROR"]
+    assert await reasons(exclude="DUPLICATE") == ["BAD_USCC", "RULE_ERROR"]
+    assert await reasons(reason=["BAD_USCC", "DUPLICATE"]) == ["DUPLICATE", "BAD_USCC"]
+    assert await reasons(reason="BAD_USCC,DUPLICATE", exclude="DUPLICATE") == ["BAD_USCC"]
+    assert await reasons(reason="nonsense") == ["BAD_REQUEST"]
+
+
+async def test_the_wrong_method_names_the_right_one() -> None:
+    async with FrontDoor().client() as http:
+        answer = await http.get(PATH)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+    assert (answer.json()["zh"], answer.json()["en"]) == ("此地址请用 POST", "use POST here")

@@ -54,6 +54,23 @@ def test_each_publisher_sees_only_its_own() -> None:
     assert it.total == 2
 
 
+def test_reasons_that_are_not_wanted_are_passed_over() -> None:
+    it = index()
+    for offset, reason in enumerate((Reason.DUPLICATE, Reason.BAD_USCC) * 3):
+        it.add(0, offset, 0, QuarantineHeaders("a", "e", reason, "", Source("d", 1, offset)))
+
+    def found(since: dict[int, int] | None, limit: int) -> Page:
+        made = it.page("a", since, limit, lambda each: each is not Reason.DUPLICATE)
+        assert isinstance(made, Page)
+        return made
+
+    first = found(None, 2)
+    assert [each.offset for each in first.records] == [1, 3]
+    rest = found(dict(first.following), 2)
+    assert [each.offset for each in rest.records] == [5]
+    assert (rest.following[0], rest.more) == (6, False)
+
+
 def test_a_cursor_goes_on_where_the_page_ended() -> None:
     it = index()
     for offset in range(5):
