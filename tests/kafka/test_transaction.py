@@ -161,6 +161,56 @@ async def test_closing_with_an_open_transaction_takes_no_longer_than_its_deadlin
         await it.close()
 
 
+async def test_slow_steps_that_are_each_in_time_do_not_outlive_the_whole_transaction(
+    kafka: EmbeddedKafka, prefix: str
+) -> None:
+    await make_topic(kafka, prefix)
+    it = producer(kafka, f"{prefix}.g", transaction_s=1.0)
+    await it.start()
+    try:
+        await it.begin()
+        await it.send(batch(prefix, b"1"))
+        await it.flush()
+        await asyncio.sleep(1.1)
+        with pytest.raises(TransactionFailed):
+            await it.commit()
+        assert it.poisoned
+    finally:
+        await it.close()
+    successor = producer(kafka, f"{prefix}.g", transaction_s=1.0)
+    await successor.start()
+    try:
+        # The bound is of one transaction, not of the producer.
+        for value in (b"2", b"3"):
+            await successor.begin()
+            await successor.send(batch(prefix, value))
+            await asyncio.sleep(0.7)
+            await successor.commit()
+    finally:
+        await successor.close()
+    assert [record.value for record in await committed(kafka, prefix)] == [b"2", b"3"]
+
+
+async def test_nothing_is_asked_of_kafka_once_the_transaction_is_over_its_time(
+    kafka: EmbeddedKafka, prefix: str
+) -> None:
+    await make_topic(kafka, prefix)
+    it = producer(kafka, f"{prefix}.h", transaction_s=0.5)
+    await it.start()
+    try:
+        await it.begin()
+        await asyncio.sleep(0.6)
+        with pytest.raises(TransactionFailed):
+            await it.send(batch(prefix, b"1"))
+    finally:
+        await it.close()
+
+
+def test_a_transaction_must_be_given_up_before_kafka_does_it() -> None:
+    with pytest.raises(ValueError, match="transaction_s"):
+        Deadlines(transaction_s=15.0, transaction_timeout_ms=15_000)
+
+
 def test_the_back_off_after_commit_is_known_for_this_aiokafka() -> None:
     # A new aiokafka may name or use this constant in another way: look before raising the pin.
     assert importlib.metadata.version("aiokafka").startswith("0.14.")

@@ -11,6 +11,7 @@ whatever is still under way.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -64,15 +65,24 @@ class CommitUnknown(Retryable):
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Bounds in seconds; send + offsets + commit must stay below the transaction timeout."""
+    """Bounds of single steps in seconds, and of a whole transaction from `begin` to the answer.
+
+    `transaction_s` stays below the transaction timeout: who is slow gives up before Kafka does.
+    """
 
     start_s: float = 20.0
     send_s: float = 4.0
     offsets_s: float = 3.0
     commit_s: float = 5.0
     stop_s: float = 5.0
+    transaction_s: float = 12.0
     transaction_timeout_ms: int = 15_000
     request_timeout_ms: int = 4_000
+
+    def __post_init__(self) -> None:
+        """Raises ValueError if Kafka would end a transaction before this side gives up."""
+        if self.transaction_s * 1000 >= self.transaction_timeout_ms:
+            raise ValueError("transaction_s must be below transaction_timeout_ms")
 
 
 class TransactionalProducer:
@@ -92,6 +102,7 @@ class TransactionalProducer:
         self._on_end_txn = on_end_txn
         self._may_end: Callable[[], bool] = _always
         self._end_sent = False
+        self._ends_at = math.inf  # by the loop's clock; no transaction is open
         self.transactional_id = transactional_id
         self.poisoned = False
         self._producer = AIOKafkaProducer(
@@ -126,7 +137,7 @@ class TransactionalProducer:
         client.send = send
 
     def _before_end_txn(self) -> None:
-        if not self._may_end():
+        if self._left_s() <= 0 or not self._may_end():
             # Not a KafkaError: aiokafka would ask again and again, until it may.
             self.poisoned = True
             raise _NoLongerAllowed
@@ -147,6 +158,7 @@ class TransactionalProducer:
         if self.poisoned:
             raise TransactionFailed("this producer saw a lost request: take a new one")
         self._sends = []
+        self._ends_at = asyncio.get_running_loop().time() + self._deadlines.transaction_s
         await self._bounded(self._producer.begin_transaction(), self._deadlines.send_s, "begin")
 
     async def knows(self, topic: str, seconds: float) -> bool:
@@ -201,8 +213,9 @@ class TransactionalProducer:
         await self.flush()
         self._may_end, self._end_sent = may_end or _always, False
         try:
-            async with asyncio.timeout(self._deadlines.commit_s):
+            async with asyncio.timeout(min(self._deadlines.commit_s, self._left_s())):
                 await self._producer.commit_transaction()
+            self._ends_at = math.inf
         except (ProducerFenced, InvalidProducerEpoch) as error:
             raise Fenced(f"{self.transactional_id}: fenced at commit") from error
         except (TimeoutError, KafkaError, AssertionError) as error:
@@ -238,7 +251,8 @@ class TransactionalProducer:
 
     async def _bounded(self, step: Awaitable[_T], seconds: float, name: str) -> _T:
         try:
-            async with asyncio.timeout(seconds):
+            # Also bounded by what is left of the transaction; nothing left ends it here.
+            async with asyncio.timeout(min(seconds, self._left_s())):
                 return await step
         except (ProducerFenced, InvalidProducerEpoch) as error:
             raise Fenced(f"{self.transactional_id}: fenced at {name}") from error
@@ -247,6 +261,9 @@ class TransactionalProducer:
             raise TransactionFailed(
                 f"{self.transactional_id}: {name} failed: {type(error).__name__}"
             ) from error
+
+    def _left_s(self) -> float:
+        return self._ends_at - asyncio.get_running_loop().time()
 
 
 def _take_exception(future: asyncio.Future[Any]) -> None:
