@@ -21,6 +21,7 @@ from shutong_auditor.kafka_verify import verify_kafka
 from shutong_auditor.tally import OUTSIDE, PLACED, Tally
 from shutong_cli.board import matrix
 from shutong_cli.history import read_history
+from shutong_cli.session import log_to_file
 from shutong_cli.stack import Stack, running
 from shutong_cli.storyrun import (
     audit_tail,
@@ -49,6 +50,7 @@ async def demo(*, keep: bool) -> None:
     voice = Voice(Console())
     expected = json.loads(locate(EXPECTED).read_text(encoding="utf-8"))
     async with _own_place(keep) as settings:
+        log_to_file(settings.data_dir)
         differences = await _tell(expected, settings, voice)
     if differences:
         raise Fatal("演示不符 the demo differs:\n  " + "\n  ".join(differences))

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import typer
 
+from shutong_cli.output import explain
 from shutong_core.domain.errors import ShutongError
 from shutong_core.runtime.lifecycle import Service, Stop, run
 
@@ -17,16 +18,22 @@ def run_foreground(service: Service, drain_s: float) -> None:
     Raises what the service raised, typer.Exit if it ended with another exit code than 0.
     """
     faults: list[ShutongError | typer.Exit] = []
+    defects: list[Exception] = []
 
     async def remembering(stop: Stop) -> None:
         try:
             await service(stop)
         except (ShutongError, typer.Exit) as error:
             faults.append(error)
+        except Exception as error:
+            defects.append(error)
+            raise
 
     code = run(remembering, drain_s=drain_s)
     if faults:
         raise faults[0]
+    if defects:
+        raise typer.Exit(explain(defects[0]))  # the log may be a file that nobody looks at
     if code:
         raise typer.Exit(code)
 

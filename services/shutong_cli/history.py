@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -11,7 +12,7 @@ from aiokafka.errors import KafkaError
 
 from shutong_cli.reading import require_keyring
 from shutong_core.domain.changes import Assembler
-from shutong_core.domain.errors import Rejected, Retryable
+from shutong_core.domain.errors import Fatal, Rejected, Retryable
 from shutong_core.domain.version import ListVersion
 from shutong_core.runtime.cluster import partitions_of
 from shutong_core.runtime.node import Node
@@ -56,6 +57,39 @@ async def read_history(node: Node) -> tuple[Step, ...]:
     return tuple(steps)
 
 
+async def require_own_bus(node: Node) -> None:
+    """Raises Fatal if control.lists has records of which the node's keyring signed none.
+
+    Asked before anything is made or started: a keyring made by accident could only begin a second
+    history, which nobody would obey. Raises Retryable if Kafka does not answer.
+    """
+    if not await partitions_of(node.client, [node.topics.lists]):
+        return
+    keyring = node.settings.keyring_dir
+    if keyring.exists() and await read_history(node):
+        return
+    if await _has_records(node):
+        prefix = node.settings.prefix
+        raise Fatal(
+            f"这个 Kafka（主题前缀 {prefix}）的清单由另一个密钥环签名，不是 {keyring}。"
+            "请把那个密钥环复制到这里，或用 SHUTONG_DATA_DIR 指明其数据目录，"
+            "或用 SHUTONG_PREFIX 另选前缀重新开始。"
+            f" This Kafka (topic prefix {prefix}) belongs to another keyring, not to {keyring}:"
+            " copy that keyring there, or set SHUTONG_DATA_DIR to where it is, or begin anew under"
+            " another SHUTONG_PREFIX."
+        )
+
+
+async def _has_records(node: Node) -> bool:
+    try:
+        async with asyncio.timeout(READ_S_MAX), aclosing(_records(node)) as records:
+            async for _ in records:
+                return True
+    except (KafkaError, TimeoutError) as error:
+        raise Retryable(f"control.lists cannot be read: {type(error).__name__}") from error
+    return False
+
+
 def _step(held: ListVersion | None, version: ListVersion) -> Step:
     before = held.digests if held else {}
     changed = sum(before.get(row_id) != digest for row_id, digest in version.digests.items())
@@ -63,7 +97,7 @@ def _step(held: ListVersion | None, version: ListVersion) -> Step:
     return Step(version.number, version.digest, version.effective_ms, len(version.digests), changed)
 
 
-async def _records(node: Node) -> AsyncIterator[bytes]:
+async def _records(node: Node) -> AsyncGenerator[bytes, None]:
     """Values of all records that stand in control.lists now."""
     partition = TopicPartition(node.topics.lists, 0)
     consumer = AIOKafkaConsumer(

@@ -13,6 +13,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from shutong_broker.policy.condition import check_condition
+from shutong_cli.history import require_own_bus
 from shutong_cli.reading import following, read_current
 from shutong_control.draftfile import read_draft
 from shutong_control.publish import Check, Draft, Prepared, Publisher, prepare
@@ -101,6 +102,8 @@ async def publish_list_file(
         return _report(version, prepared, made=await _missing(node, specs), dry_run=True)
     keyring = node.settings.keyring_dir
     keyring_is_new = not keyring.exists()
+    if keyring_is_new:
+        await require_own_bus(node)
     # Asked for first: the feed trusts only what the keyring knows.
     signer = node.keyring.signer("control")
     topics = _TopicMaking(node)

@@ -10,7 +10,7 @@ import typer
 from shutong_cli.demo import demo
 from shutong_cli.foreground import cancelled_by_stop, run_foreground
 from shutong_cli.output import examples, new_app
-from shutong_cli.session import open_settings
+from shutong_cli.session import log_to_file, open_settings
 from shutong_cli.up import DRAIN_S, up
 
 up_app = new_app()
@@ -33,6 +33,7 @@ def up_command(
     stops them and loses nothing.
     """
     settings = open_settings()
+    log_to_file(settings.data_dir)
     run_foreground(lambda stop: up(settings, list_file, story=story, stop=stop), DRAIN_S)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
+from shutong_core.domain.errors import Fatal
 from shutong_core.runtime.logs import configure_logs
 from shutong_core.runtime.node import Node
 from shutong_core.runtime.settings import Settings, load_settings
@@ -16,6 +18,21 @@ def open_settings() -> Settings:
     settings = load_settings()
     configure_logs(SERVICE, "error" if settings.log_level == "error" else "warning", sys.stderr)
     return settings
+
+
+def log_to_file(data_dir: Path) -> None:
+    """Send the logs of this process beside those of the services that it runs.
+
+    For commands that talk to a person all the time: JSON would stand between their lines. Raises
+    Fatal if the file cannot be made.
+    """
+    path = data_dir / "logs" / f"{SERVICE}.log"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        stream = path.open("a", buffering=1, encoding="utf-8")  # open as long as the process
+    except OSError as error:
+        raise Fatal(f"{path}: 无法写入 cannot be written ({error.strerror})") from None
+    configure_logs(SERVICE, "info", stream)
 
 
 def open_session() -> Node:

@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from shutong_cli.history import require_own_bus
 from shutong_cli.publishing import publish_list_file
 from shutong_cli.supervisor import ServicePlan, Supervisor
 from shutong_cli.voice import Voice
+from shutong_core.runtime.kafka_jars import KAFKA_VERSION, Toolchain
 from shutong_core.runtime.kafka_ports import port_is_free, read_ports
 from shutong_core.runtime.kafka_server import EmbeddedKafka
 from shutong_core.runtime.node import Node
@@ -57,6 +59,8 @@ async def running(
     async with contextlib.AsyncExitStack() as stack:
         settings = await _kafka(settings, stack, voice, any_port=any_port)
         node = Node("up", settings)
+        await require_own_bus(node)
+        keyring_is_new = not settings.keyring_dir.exists()
         if list_file is not None:
             with voice.busy("校验、签名、发布清单", "checking, signing, publishing the list"):
                 report = await publish_list_file(node, list_file)
@@ -67,6 +71,12 @@ async def running(
             for plan in _plans(settings, any_port=any_port):
                 await supervisor.start(plan)
             await supervisor.ready()
+        if keyring_is_new and not any_port:
+            voice.say(
+                f"首次运行，已建立密钥环 {settings.keyring_dir}：请备份，丢失后无法恢复",
+                f"first run: the keyring {settings.keyring_dir} was made. Back it up: without it"
+                " no list can follow this one",
+            )
         yield Stack(node, supervisor)
 
 
@@ -80,16 +90,39 @@ async def _kafka(
     if port is None and not any_port and read_ports(data_dir) is None and port_is_free(USUAL_PORT):
         port = USUAL_PORT
     kafka = EmbeddedKafka(data_dir, toolchain(), port=port)
-    with voice.busy(
-        "启动内置 Kafka（首次取 54 MB jar 并核对哈希）",
-        "starting the embedded Kafka (the first time: 54 MB of jars, hashes checked)",
-    ):
-        await asyncio.to_thread(kafka.start)
+    zh, en = "启动内置 Kafka", "starting the embedded Kafka"
+    if not _has_jars(toolchain()):
+        zh, en = (
+            f"{zh}（首次取 54 MB jar 并核对哈希）",
+            f"{en} (first: 54 MB of jars, hashes checked)",
+        )
+    with voice.busy(zh, en):
+        await _start(kafka)
     stack.push_async_callback(asyncio.to_thread, kafka.stop)
     given = settings.kafka.model_copy(
         update={"bootstrap_servers": kafka.bootstrap_servers, "replication": 1, "min_isr": 1}
     )
     return settings.model_copy(update={"kafka": given})
+
+
+def _has_jars(tools: Toolchain) -> bool:
+    return tools.kafka_home is not None or (tools.cache / KAFKA_VERSION).is_dir()
+
+
+async def _start(kafka: EmbeddedKafka) -> None:
+    """Start it; a start that is cancelled leaves no JVM behind."""
+    starting = asyncio.ensure_future(asyncio.to_thread(kafka.start))
+    try:
+        await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # A thread cannot be cancelled: once it has a JVM, that is stopped, and it gives up.
+        while not starting.done():
+            if kafka.pid is not None:
+                await asyncio.to_thread(kafka.stop)
+            await asyncio.wait({starting}, timeout=0.1)
+        if starting.exception() is None:
+            await asyncio.to_thread(kafka.stop)
+        raise
 
 
 def _plans(settings: Settings, *, any_port: bool) -> Sequence[ServicePlan]:

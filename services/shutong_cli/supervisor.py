@@ -6,6 +6,7 @@ Each child is told apart by its process id; nothing is ever stopped by name.
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
 from collections.abc import Mapping
@@ -18,6 +19,9 @@ from shutong_core.domain.errors import Fatal
 
 READY_S_MAX = 60.0
 STOP_S_MAX = 15.0
+#: A service that is not ready yet has nothing to finish.
+STOP_UNREADY_S_MAX = 5.0
+LOG_TAIL_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class Supervisor:
         self._environment = dict(environment)
         self._children: dict[str, asyncio.subprocess.Process] = {}
         self._plans: dict[str, ServicePlan] = {}
+        self._log_starts: dict[str, int] = {}
+        self._all_ready = False
 
     @property
     def plans(self) -> tuple[ServicePlan, ...]:
@@ -53,6 +59,7 @@ class Supervisor:
         """Start one service. It runs in a session of its own: Ctrl-C reaches only this process."""
         self._log_dir.mkdir(parents=True, exist_ok=True)
         with self.log_file(plan.name).open("ab") as log:
+            self._log_starts[plan.name] = log.tell()
             self._children[plan.name] = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -69,6 +76,7 @@ class Supervisor:
         """Wait until every service says it is ready. Raises Fatal with what to look at."""
         async with httpx.AsyncClient(timeout=2.0, trust_env=False) as http:
             await asyncio.gather(*(self._ready(http, plan) for plan in self.plans))
+        self._all_ready = True
 
     async def _ready(self, http: httpx.AsyncClient, plan: ServicePlan) -> None:
         deadline = asyncio.get_running_loop().time() + READY_S_MAX
@@ -92,12 +100,32 @@ class Supervisor:
     def check(self, name: str) -> None:
         """Raise Fatal if that service has ended by itself."""
         code = self._children[name].returncode
-        if code is not None:
-            tail = self.log_file(name).read_text(errors="replace").splitlines()[-5:]
-            raise Fatal(
-                f"{name} 已退出（{code}） / ended with {code}; log {self.log_file(name)}:\n"
-                + "\n".join(tail)
-            )
+        if code is None:
+            return
+        zh, en = _ending(code)
+        word = self._last_word(name)
+        raise Fatal(
+            f"{name} 服务{zh}，因此停止了全部服务。已受理的数据都在 Kafka 中，没有丢失，"
+            "重新运行即从停下处继续。"
+            f" Service {name} {en}, so everything was stopped. Nothing that was accepted is lost:"
+            f" run it again, it goes on where it stopped.\n{word}"
+            f"日志 log: {self.log_file(name)}"
+        )
+
+    def _last_word(self, name: str) -> str:
+        """The last error that the service logged in this run, as a line of text; may be empty."""
+        with self.log_file(name).open("rb") as log:
+            end = log.seek(0, 2)
+            log.seek(max(self._log_starts[name], end - LOG_TAIL_BYTES))
+            lines = log.read().decode("utf-8", "replace").splitlines()
+        for line in reversed(lines):
+            try:
+                said = json.loads(line)
+            except ValueError:
+                continue  # of a library, or cut
+            if isinstance(said, dict) and said.get("level") in ("error", "critical"):
+                return f"{said.get('error') or said.get('event')}\n"
+        return ""
 
     def check_all(self) -> None:
         """Raise Fatal if any service has ended by itself."""
@@ -105,18 +133,35 @@ class Supervisor:
             self.check(name)
 
     async def stop(self) -> None:
-        """SIGTERM in reverse order, SIGKILL for whoever does not drain in time."""
-        for name in reversed(list(self._children)):
-            await _stop(self._children[name])
+        """SIGTERM in reverse order, SIGKILL for whoever does not drain in time.
+
+        Before all were ready, all at once: nothing is under way that must end in order.
+        """
+        children = list(reversed(self._children.values()))
         self._children.clear()
+        if self._all_ready:
+            for child in children:
+                await _stop(child, STOP_S_MAX)
+        else:
+            await asyncio.gather(*(_stop(child, STOP_UNREADY_S_MAX) for child in children))
 
 
-async def _stop(child: asyncio.subprocess.Process) -> None:
+def _ending(code: int) -> tuple[str, str]:
+    """How a process ended, by its exit code."""
+    if code == 0:
+        return "被要求停止（退出码 0）", "was asked to stop by somebody (exit code 0)"
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"被 {name} 结束", f"was ended by {name}"
+    return f"自行退出（退出码 {code}）", f"ended by itself (exit code {code})"
+
+
+async def _stop(child: asyncio.subprocess.Process, seconds: float) -> None:
     if child.returncode is not None:
         return
     child.send_signal(signal.SIGTERM)
     try:
-        async with asyncio.timeout(STOP_S_MAX):
+        async with asyncio.timeout(seconds):
             await child.wait()
     except TimeoutError:
         child.kill()
