@@ -76,9 +76,9 @@ def skip_an_audit_row() -> None:
     """Some refused records leave no row; the block closes over them."""
     original = plans._Making._add_row
 
-    def add_row(self: Any, part: Any, record: Any, decision: Any, hashed: Any) -> None:
+    def add_row(self: Any, part: Any, record: Any, decision: Any, *more: Any) -> None:
         if decision.refusal is None:
-            original(self, part, record, decision, hashed)
+            original(self, part, record, decision, *more)
         else:
             self._refused.append(self._quarantined(record, decision, decision.refusal))
 
