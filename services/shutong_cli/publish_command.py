@@ -49,7 +49,9 @@ def publish(
     ] = None,
     id_column: Annotated[
         str | None,
-        typer.Option(metavar="ITEM", help="以此列为记录编号 Item whose value is the event id."),
+        typer.Option(
+            metavar="COLUMN", help="以此列为记录编号 Column or item that holds the event id."
+        ),
     ] = None,
     operation: Annotated[
         str | None, typer.Option(metavar="OP", help="put、correct 或 delete: for rows without.")
@@ -87,7 +89,7 @@ def publish(
         found = asdict(done)
         print_json(found | {"report": str(done.report) if done.report else None})
     else:
-        _say_counts(done)
+        _say_counts(done, file)
         if done.accepted or done.known:
             _say_what_follows(key_file, url)
     if done.refused:
@@ -95,7 +97,13 @@ def publish(
         raise typer.Exit(EXIT_REJECTED)
 
 
-def _say_counts(done: Published) -> None:
+def _say_counts(done: Published, file: Path) -> None:
+    if not (done.accepted or done.refused or done.known):
+        note(
+            f"{file.name} 没有数据行；CSV 首行是表头，数据从第二行起",
+            f"{file.name} holds no rows; in CSV the first line names the items, rows follow it",
+        )
+        return
     known_zh = f"，此前已接收 {done.known} 条未再发送" if done.known else ""
     known_en = f", {done.known} already accepted before and not sent again" if done.known else ""
     say(

@@ -17,7 +17,6 @@ from typing import Any
 
 import httpx2
 
-from shutong_core.domain.errors import Rejected
 from shutong_core.domain.reasons import Reason
 from shutong_core.wire.csvrows import CsvRejected
 from shutong_producer.failpoint import Failpoint, no_failpoint
@@ -95,11 +94,6 @@ async def publish_file(
     async with _http(client) as http:
         bus = BusClient(http, url, key, dataset, patience_s, on_fault)
         fields = await bus.fields()
-        if id_column is not None and kind == "csv" and id_column not in fields:
-            raise Rejected(
-                f"没有信息项 {id_column}，不能作为编号列。"
-                f" There is no item {id_column} to take ids from."
-            )
         reading = Reading(path, kind, fields, id_column, operation)
         memory = RowMemory(
             state.with_name(f"{state.name}.rows"),

@@ -14,11 +14,12 @@ from typing import Any
 from shutong_core.domain.reasons import Reason
 from shutong_core.wire import strictjson
 from shutong_core.wire.headers import is_event_id
-from shutong_core.wire.jsonmap import Problem
+from shutong_core.wire.jsonmap import Problem, shown_name
 
 JSON, NDJSON, AVRO = "application/json", "application/x-ndjson", "application/avro"
 OPERATIONS = ("put", "correct", "delete")
 _MEMBERS = frozenset({"id", "operation", "data"})
+_NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def digest_of(raw: bytes) -> str:
 def entry_of_json(index: int, value: Any, digest: str) -> Entry | Faulty:
     """The entry in one parsed object `{"id", "operation", "data"}`."""
     if not isinstance(value, dict):
-        return Faulty(index, digest, None, (_not_an_entry(),))
+        return Faulty(index, digest, None, (_not_an_entry(value),))
     found: list[Problem] = []
     event_id, operation = value.get("id"), value.get("operation")
     if event_id is not None and not (isinstance(event_id, str) and is_event_id(event_id)):
@@ -69,8 +70,8 @@ def entry_of_json(index: int, value: Any, digest: str) -> Entry | Faulty:
         found.append(fault(Reason.UNKNOWN_OPERATION, "operation"))
     if "data" not in value:
         found.append(fault(Reason.BAD_REQUEST, "data", "缺少 data", "data is missing"))
-    if not value.keys() <= _MEMBERS:
-        found.append(_not_an_entry())
+    if extra := [name for name in value if name not in _MEMBERS]:
+        found.append(_extra(extra))
     if found:
         return Faulty(index, digest, event_id, tuple(found))
     return Entry(index, digest, event_id, operation, data=value["data"])
@@ -83,7 +84,7 @@ def entry_of_line(index: int, line: bytes, record_bytes_max: int) -> Entry | Fau
         return Faulty(index, digest, None, (too_large(record_bytes_max),))
     try:
         value = strictjson.loads(line)
-    except ValueError as error:
+    except strictjson.NotJson as error:
         return Faulty(index, digest, None, (unreadable(error),))
     return entry_of_json(index, value, digest)
 
@@ -91,16 +92,33 @@ def entry_of_line(index: int, line: bytes, record_bytes_max: int) -> Entry | Fau
 def entries_of_document(body: bytes, records_max: int) -> Iterator[Entry | Faulty]:
     """The entries of an application/json body: one object, or `{"records": [...]}`.
 
-    Raises ValueError if the body is no such JSON, OverflowError if it holds too many records.
+    Raises WrongDocument if the body is no such JSON, OverflowError if it holds too many records.
     """
-    value = strictjson.loads(body)
+    try:
+        value = strictjson.loads(body)
+    except strictjson.NotJson as error:
+        raise WrongDocument(unreadable(error)) from None
+    if isinstance(value, list):
+        raise WrongDocument(_not_an_entry(value))
     digest = digest_of(body)
     if not (isinstance(value, dict) and "records" in value):
         yield entry_of_json(0, value, digest)
         return
     records = value["records"]
-    if len(value) != 1 or not isinstance(records, list):
-        raise ValueError('must be one record or {"records": [...]}')
+    if extra := [name for name in value if name != "records"]:
+        zh, en = _named(extra)
+        raise WrongDocument(
+            fault(
+                Reason.BAD_REQUEST,
+                "",
+                f"除 records 外不应有 {zh}",
+                f"nothing may stand beside records: remove {en}",
+            )
+        )
+    if not isinstance(records, list):
+        raise WrongDocument(
+            fault(Reason.BAD_REQUEST, "records", "records 应为列表", "records is a list of records")
+        )
     if len(records) > records_max:
         raise OverflowError(f"more than {records_max} records")
     for index, each in enumerate(records):
@@ -127,18 +145,51 @@ def too_large(bytes_max: int) -> Problem:
     return fault(Reason.TOO_LARGE, "", f"记录超过 {size}", f"the record is larger than {size}")
 
 
-def unreadable(error: ValueError) -> Problem:
-    """Text that is not JSON as it must be; `error` is strictjson's, which quotes nothing."""
-    return fault(Reason.BAD_REQUEST, "", f"不是合格的 JSON：{error}", f"not proper JSON: {error}")
+class WrongDocument(ValueError):  # noqa: N818 - becomes a refused request
+    """An application/json body that holds no records; `problem` says why."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.en)
+        self.problem = problem
 
 
-def _not_an_entry() -> Problem:
+def unreadable(error: strictjson.NotJson) -> Problem:
+    """Text that is not JSON as it must be; the error quotes nothing of it."""
+    zh, en = f"不是合格的 JSON：{error.zh}", f"not proper JSON: {error.en}"
+    return fault(Reason.BAD_REQUEST, "", zh, en)
+
+
+def _not_an_entry(value: Any) -> Problem:
+    if isinstance(value, list):
+        return fault(
+            Reason.BAD_REQUEST,
+            "",
+            f'不接受数组：请每行一个对象（{NDJSON}），或写成 {{"records": […]}}',
+            f'an array is not taken: one object per line ({NDJSON}), or {{"records": […]}}',
+        )
     return fault(
         Reason.BAD_REQUEST,
         "",
         '应为对象 {"id", "operation", "data"}',
         'must be an object {"id", "operation", "data"}',
     )
+
+
+def _extra(names: list[str]) -> Problem:
+    zh, en = _named(names)
+    return fault(
+        Reason.BAD_REQUEST,
+        "",
+        f"不应有 {zh}：只接受 id、operation、data，信息项请写在 data 中",
+        f"unknown: {en}; only id, operation and data are taken, items go into data",
+    )
+
+
+def _named(names: list[str]) -> tuple[str, str]:
+    """The first names, fit for a message in Chinese and in English."""
+    shown = [shown_name(name) for name in names[:_NAMES_SHOWN]]
+    more = ["…"] if len(names) > _NAMES_SHOWN else []
+    return "、".join(shown + more), ", ".join(shown + more)
 
 
 class LineCutter:

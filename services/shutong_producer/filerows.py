@@ -83,7 +83,7 @@ def file_rows(reading: Reading) -> Iterator[FileRow]:
 
 def _csv(file: IO[bytes], reading: Reading) -> Iterator[FileRow]:
     lines = iter(partial(file.readline, LINE_BYTES_MAX + 1), b"")
-    for row in csv_rows(lines, reading.fields):
+    for row in csv_rows(lines, reading.fields, reading.id_column):
         if row.problem is not None:
             yield FileRow(row.line, file.tell(), zh=row.problem.zh, en=row.problem.en)
         else:
@@ -105,9 +105,10 @@ def _ndjson(file: IO[bytes], reading: Reading) -> Iterator[FileRow]:
 
 def _json_row(reading: Reading, line: int, at: int, raw: bytes) -> FileRow:
     try:
-        value = strictjson.loads(raw)
-    except ValueError as error:
-        return FileRow(line, at, None, f"不是合格的 JSON：{error}", f"not proper JSON: {error}")
+        value = strictjson.loads(raw.rstrip(b"\r\n"))
+    except strictjson.NotJson as error:
+        zh, en = f"不是合格的 JSON：{error.zh}", f"not proper JSON: {error.en}"
+        return FileRow(line, at, None, zh, en)
     if not isinstance(value, dict):
         return FileRow(line, at, None, "不是 JSON 对象", "not a JSON object")
     # A line is an event with `data`, or the bare items.
@@ -126,6 +127,8 @@ def _row(reading: Reading, line: int, at: int, entry: dict[str, Any]) -> FileRow
                     line, at, None, f"编号列 {column} 为空", f"the id column {column} is empty"
                 )
             entry["id"] = str(value)
+            if column not in reading.fields:  # an id beside the items, not one of them
+                del data[column]
     if reading.operation is not None and entry.get("operation") is None:
         entry["operation"] = reading.operation
     said = json.dumps(entry, sort_keys=True, separators=(",", ":")).encode()

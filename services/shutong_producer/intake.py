@@ -27,11 +27,11 @@ from shutong_producer.entries import (
     Entry,
     Faulty,
     LineCutter,
+    WrongDocument,
     entries_of_document,
     entry_of_avro,
     entry_of_line,
     too_large,
-    unreadable,
 )
 from shutong_producer.failpoint import Failpoint, no_failpoint
 from shutong_producer.gate import Hold
@@ -212,9 +212,8 @@ class Intake:
         try:
             for entry in entries_of_document(body, self._desk.bounds.request_records_max):
                 yield entry
-        except ValueError as error:
-            told = unreadable(error)
-            raise bad_request(told.zh, told.en) from None
+        except WrongDocument as error:
+            raise bad_request(error.problem.zh, error.problem.en) from None
         except OverflowError:
             raise _too_many_records(self._desk.bounds.request_records_max) from None
 

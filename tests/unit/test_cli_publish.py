@@ -131,6 +131,13 @@ def test_of_a_corrected_file_only_the_new_rows_are_counted_as_accepted(
     assert "nothing was sent" in publish(rows, key, bus.url).stdout
 
 
+def test_a_file_without_rows_is_hinted_at(bus: Bus, rows: Path, key: Path) -> None:
+    rows.write_text("code\n")
+    done = publish(rows, key, bus.url)
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "没有数据行" in done.stderr
+
+
 def test_a_bus_that_is_away_is_said_at_once_in_a_pipe_too(bus: Bus, rows: Path, key: Path) -> None:
     bus.away = 1
     done = publish(rows, key, bus.url)

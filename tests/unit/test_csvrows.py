@@ -95,10 +95,19 @@ def test_a_row_with_other_cells_than_the_header_is_told_and_the_next_is_read() -
     ]
 
 
-def test_a_row_that_is_not_utf8_is_told_and_the_next_is_read() -> None:
-    first, second = read(b"name\n\xbc\xd7\nb\n")
-    assert (first.line, first.problem) == (2, CsvProblem("不是 UTF-8 编码", "not UTF-8"))
-    assert second == CsvRow(3, {"name": "b"})
+def test_a_file_in_another_encoding_is_told_once() -> None:
+    with pytest.raises(CsvRejected, match=r"第 2 行：文件不是 UTF-8 编码.*CSV UTF-8") as caught:
+        read(b"name\n\xbc\xd7\n\xd2\xd2\n")
+    assert caught.value.line == 2
+
+
+def test_a_column_of_ids_is_named_with_the_remedy_and_is_taken_with_it() -> None:
+    with pytest.raises(CsvRejected, match="--id-column id"):
+        read("id,name\n7,a\n")
+    rows = csv_rows([b"id,name\n", b"7,a\n"], FIELDS, "id")
+    assert list(rows) == [CsvRow(2, {"id": "7", "name": "a"})]
+    with pytest.raises(CsvRejected, match="no id column id"):
+        list(csv_rows([b"name\n", b"a\n"], FIELDS, "id"))
 
 
 @pytest.mark.parametrize(

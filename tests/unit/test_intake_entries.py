@@ -17,6 +17,7 @@ from shutong_producer.entries import (
     Entry,
     Faulty,
     LineCutter,
+    WrongDocument,
     entries_of_document,
     entry_of_avro,
     entry_of_line,
@@ -79,6 +80,21 @@ def test_what_is_no_entry_is_told_with_its_place(value: Any, expected: tuple[Rea
 )
 def test_json_that_could_mean_two_things_is_refused(raw: bytes) -> None:
     assert reasons(entry_of_line(0, raw, BYTES_MAX)) == [(Reason.BAD_REQUEST, "")]
+
+
+def test_unknown_members_and_arrays_are_told_with_the_remedy() -> None:
+    extra = line({"data": {}, "eventId": 1, "a\nb": 2})
+    assert isinstance(extra, Faulty)
+    assert "eventId、a?b" in extra.problems[0].zh
+    assert "eventId, a?b" in extra.problems[0].en
+    array = line([{"data": {}}])
+    assert isinstance(array, Faulty)
+    assert "one object per line" in array.problems[0].en
+    with pytest.raises(WrongDocument, match=r'x-ndjson.*\{"records"') as refused:
+        list(entries_of_document(b'[{"data":{}}]', 10))
+    assert "每行一个对象" in refused.value.problem.zh
+    with pytest.raises(WrongDocument, match="remove more"):
+        list(entries_of_document(b'{"records":[],"more":1}', 10))
 
 
 def test_a_line_above_the_limit_is_not_parsed() -> None:

@@ -34,6 +34,7 @@ class FakeBus:
     def __init__(self) -> None:
         self.taken: list[str] = []
         self.requests = 0
+        self.last: dict[str, Any] = {}
         self.before: Callable[[int], httpx2.Response | None] = lambda _: None
 
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
@@ -47,7 +48,7 @@ class FakeBus:
             return answer
         results = []
         for index, line in enumerate(request.content.splitlines()):
-            entry = json.loads(line)
+            entry = self.last = json.loads(line)
             if entry["data"].get("name") == "bad":
                 problem = {"reason": "BAD_VALUE", "path": "name", "zh": "错", "en": "wrong"}
                 results.append(
@@ -264,6 +265,24 @@ async def test_ids_may_come_from_a_column(tmp_path: Path, bus: FakeBus) -> None:
     assert bus.taken == ["MZ-0", "MZ-1"]
     with pytest.raises(Rejected, match="no_such"):
         await publish(csv_file(tmp_path, rows=3), bus, id_column="no_such")
+
+
+async def test_a_column_that_is_no_item_may_hold_the_ids(tmp_path: Path, bus: FakeBus) -> None:
+    path = tmp_path / "records.csv"
+    values = ",".join(str(data()[name]) for name in COLUMNS)
+    path.write_text(f"id,{','.join(COLUMNS)}\ne-7,{values}\n,{values}\n")
+    done = await publish(path, bus, id_column="id")
+    assert (done.accepted, done.refused, bus.taken) == (1, 1, ["e-7"])
+    assert "id" not in bus.last["data"]
+    lines = tmp_path / "records.ndjson"
+    lines.write_bytes(b"\xef\xbb\xbf" + json.dumps({"id": "e-8"} | data()).encode())
+    assert (await publish(lines, bus, id_column="id")).accepted == 1
+    assert (bus.taken[-1], "id" in bus.last["data"]) == ("e-8", False)
+    lines.write_bytes(b'\n{"a":\n')
+    assert (await publish(lines, bus)).refused == 1
+    told = report(lines)[0]
+    assert (told["line"], told["en"][:15]) == (2, "not proper JSON")
+    assert "at character 6" in told["en"]
 
 
 async def test_ndjson_lines_are_events_or_bare_items(tmp_path: Path, bus: FakeBus) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -211,9 +212,60 @@ def test_an_unknown_column_is_a_fault() -> None:
     "bad", ["", "{", '{"a":1,"a":2}', "NaN", "-Infinity", "[" * 70 + "]" * 70, b"\xff", "[" * 10**6]
 )
 def test_json_that_readers_take_differently_is_refused(bad: str | bytes) -> None:
-    with pytest.raises(ValueError, match=r".") as refused:
+    with pytest.raises(strictjson.NotJson) as refused:
         strictjson.loads(bad)
-    assert type(refused.value) is ValueError
+    assert not re.search(r"[a-z]{4}", refused.value.zh.replace("Infinity", ""))
+    assert str(refused.value) == refused.value.en
+
+
+@pytest.mark.parametrize(
+    ("bad", "zh", "en"),
+    [
+        (
+            b'{"a":}',
+            "第 6 个字符处缺少值，或有多余的逗号",
+            "a value is missing, or a comma is too many",
+        ),
+        (b'{"a":1', "第 7 个字符处缺少逗号或右括号", "a comma or a closing bracket is missing"),
+        (b"{a:1}", "第 2 个字符处键应写在双引号中", "a key in double quotes is missing"),
+        (b'{"a" 1}', "第 6 个字符处键后缺少冒号", "a colon is missing after a key"),
+        (b'["a\t"]', "第 4 个字符处文本中有未转义的控制字符", "a control character"),
+        (b'["\\x"]', "第 3 个字符处转义写法有误", "a wrong escape"),
+        (b'["a', "第 2 个字符处文本的引号没有闭合", "not closed"),
+        (b"{} {}", "第 4 个字符处一个值之后还有内容", "something follows"),
+        (b'{\n"a":}', "第 2 行第 5 个字符处缺少值", "at line 2 character 5"),
+        (b"\n", "内容为空", "it is empty"),
+        (b"[\xb0]", "第 2 个字节起不是 UTF-8 编码", "not UTF-8 from byte 2 on"),
+        (b"9" * 5000, "有数字过长", "a number is too long"),
+    ],
+)
+def test_broken_json_is_told_in_both_languages_with_its_place(bad: bytes, zh: str, en: str) -> None:
+    with pytest.raises(strictjson.NotJson) as refused:
+        strictjson.loads(bad)
+    assert zh in refused.value.zh
+    assert en in refused.value.en
+
+
+def test_a_byte_order_mark_before_json_is_passed_over() -> None:
+    assert strictjson.loads(b'\xef\xbb\xbf{"a":1}') == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "zh", "en"),
+    [
+        (decimal(), "六百", "不是数", "not a number"),
+        (decimal(), 600, "应写成文本", "written as text"),
+        (DATE, "2026-02-30", "没有这一天", "no such day"),
+        (MILLIS, "2026-02-30T00:00:00Z", "没有这个日期或时间", "no such date or time"),
+    ],
+)
+def test_a_wrong_value_is_told_as_what_is_wrong_with_it(
+    kind: Any, value: Any, zh: str, en: str
+) -> None:
+    with pytest.raises(BadValue) as refused:
+        from_json(one(kind), {"x": value})
+    assert zh in refused.value.zh
+    assert en in refused.value.en
 
 
 def test_json_text_keeps_chinese_readable() -> None:

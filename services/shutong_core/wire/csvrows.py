@@ -54,21 +54,27 @@ class CsvRejected(Rejected):
     """The file cannot be read on; `line` is where that shows."""
 
     def __init__(self, line: int, zh: str, en: str) -> None:
-        super().__init__(f"line {line}: {en}（第 {line} 行：{zh}）")
+        super().__init__(f"第 {line} 行：{zh}。 Line {line}: {en}.")
         self.line = line
         self.zh = zh
         self.en = en
 
 
-def csv_rows(lines: Iterable[bytes], fields: Mapping[str, FieldType]) -> Iterator[CsvRow]:
-    """The rows of a CSV whose first row names items of `fields`.
+def csv_rows(
+    lines: Iterable[bytes], fields: Mapping[str, FieldType], id_column: str | None = None
+) -> Iterator[CsvRow]:
+    """The rows of a CSV whose first row names items of `fields`, and `id_column` if there is one.
+
+    `id_column` holds ids; where it is no item, its cells are text.
 
     `lines` are the file's lines with their ends; a caller that must bound memory cuts them at
     `LINE_BYTES_MAX` + 1 bytes (`readline(LINE_BYTES_MAX + 1)`), which is refused here. An empty
     cell is absent; for a string item that may not be null it is the empty string. Blank lines
     are skipped. Raises CsvRejected if there is no usable header row, a line or cell is too long,
-    or quoting is wrong.
+    the text is not UTF-8, or quoting is wrong.
     """
+    if id_column is not None and id_column not in fields:
+        fields = {**fields, id_column: FieldType(id_column, "string", nullable=True)}
     source = _Lines(lines)
     rows = csv.reader(source, strict=True)
     header: list[str] | None = None
@@ -81,18 +87,18 @@ def csv_rows(lines: Iterable[bytes], fields: Mapping[str, FieldType]) -> Iterato
         except csv.Error as error:
             raise _unreadable(source.start, str(error)) from None
         if source.bad_text:
-            if header is None:
-                raise CsvRejected(source.start, "不是 UTF-8 编码", "not UTF-8") from None
-            yield CsvRow(source.start, problem=_NOT_UTF8)
-        elif header is None:
-            header = _header(cells, fields, source.start) if cells else None
+            # Not one bad row but a file in another encoding, as Excel's plain CSV is.
+            raise CsvRejected(
+                source.start,
+                "文件不是 UTF-8 编码，请在 Excel 或 WPS 中另存为“CSV UTF-8”",
+                'the file is not UTF-8: save it as "CSV UTF-8"',
+            )
+        if header is None:
+            header = _header(cells, fields, source.start, id_column) if cells else None
         elif cells:
             yield _row(source.start, header, cells, fields)
     if header is None:
         raise CsvRejected(max(source.line, 1), "文件没有表头行", "the file has no header row")
-
-
-_NOT_UTF8 = CsvProblem("不是 UTF-8 编码", "not UTF-8")
 
 
 class _Lines:
@@ -149,7 +155,9 @@ def _unreadable(line: int, cause: str) -> CsvRejected:
     )
 
 
-def _header(cells: list[str], fields: Mapping[str, FieldType], line: int) -> list[str]:
+def _header(
+    cells: list[str], fields: Mapping[str, FieldType], line: int, id_column: str | None
+) -> list[str]:
     if len(cells) > COLUMNS_MAX:
         raise CsvRejected(
             line, f"列数超过 {COLUMNS_MAX}", f"there are more than {COLUMNS_MAX} columns"
@@ -157,18 +165,39 @@ def _header(cells: list[str], fields: Mapping[str, FieldType], line: int) -> lis
     names = [cell.strip() for cell in cells]
     for number, name in enumerate(names, start=1):
         if name not in fields:
-            # The first row may be data by mistake, so the cell itself is not shown.
-            raise CsvRejected(
-                line,
-                f"表头第 {number} 列不是该数据资源的信息项；应为：{'、'.join(fields)}",
-                f"column {number} of the header is no item of the dataset, which has: "
-                + ", ".join(fields),
-            )
+            raise _no_item(line, number, names, fields)
         if names.index(name) != number - 1:
             raise CsvRejected(
                 line, f"信息项 {name} 出现两次", f"item {name} stands in the header twice"
             )
+    if id_column is not None and id_column not in names:
+        raise CsvRejected(
+            line, f"表头没有编号列 {id_column}", f"the header has no id column {id_column}"
+        )
     return names
+
+
+def _no_item(
+    line: int, number: int, names: list[str], fields: Mapping[str, FieldType]
+) -> CsvRejected:
+    """The header's column `number` (from 1) is no item of the dataset."""
+    name = names[number - 1]
+    zh, en = f"表头第 {number} 列", f"column {number} of the header is no item of the dataset"
+    # Where no cell is an item, the first row may be data by mistake, which is not shown.
+    if name.lower() != "id" and not any(each in fields for each in names):
+        return CsvRejected(
+            line,
+            f"{zh}不是该数据资源的信息项；首行应为信息项名称：{'、'.join(fields)}",
+            f"{en}; the first row must name items: {', '.join(fields)}",
+        )
+    shown = re.sub(r"[^\w.-]", "?", name[:64])
+    return CsvRejected(
+        line,
+        f"{zh} {shown} 不是该数据资源的信息项；如为记录编号请加 --id-column {shown or 'NAME'}，"
+        f"否则请删除该列。信息项：{'、'.join(fields)}",
+        f"{en}: {shown}; if it holds the records' ids add --id-column {shown or 'NAME'}, else"
+        f" remove it. Items: {', '.join(fields)}",
+    )
 
 
 def _row(line: int, header: list[str], cells: list[str], fields: Mapping[str, FieldType]) -> CsvRow:

@@ -163,7 +163,7 @@ class _Reader:
         }
         for name in value:
             if name not in datum:
-                shown = _shown(name)
+                shown = shown_name(name)
                 self.fault(
                     f"{path}.{shown}" if path else shown,
                     Reason.UNKNOWN_ITEM,
@@ -177,7 +177,7 @@ def _step(path: str, field: Field) -> str:
     return f"{path}.{field.name}" if path else field.name
 
 
-def _shown(name: str) -> str:
+def shown_name(name: str) -> str:
     """An unknown name, fit for a message: short, without control characters."""
     return re.sub(r"[^\w.-]", "?", name[:64])
 

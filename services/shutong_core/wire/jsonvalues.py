@@ -105,7 +105,9 @@ def _read_logical(shape: Plain | Fixed, value: Any) -> Any:
     try:
         datum = parse(value)
     except (ValueError, OverflowError):
-        raise unfit from None
+        if logical == "date":
+            raise Unfit("没有这一天", "no such day") from None
+        raise Unfit("没有这个日期或时间", "no such date or time") from None
     number = TEMPORAL[logical](datum)
     if number is None:
         raise Unfit("时间精确到毫秒", "must not be finer than milliseconds")
@@ -116,8 +118,12 @@ def _read_logical(shape: Plain | Fixed, value: Any) -> Any:
 
 
 def _read_decimal(shape: Plain | Fixed, value: Any) -> Decimal:
-    if not isinstance(value, str) or not _DECIMAL.match(value):
-        raise Unfit('十进制数必须是文本，如 "12.50"', 'a decimal must be text such as "12.50"')
+    if not isinstance(value, str):
+        raise Unfit(
+            '十进制数应写成文本，如 "12.50"', 'a decimal is written as text such as "12.50"'
+        )
+    if not _DECIMAL.match(value):
+        raise Unfit("不是数，应如 12.50", "not a number: write it such as 12.50")
     try:
         # Taken at the schema's scale, so that it equals what decoding gives, digit for digit.
         whole = unscaled(Decimal(value), shape.precision, shape.scale)

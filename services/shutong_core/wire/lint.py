@@ -12,7 +12,7 @@ from typing import Any
 import rfc8785
 
 from shutong_core.wire.findings import FINDINGS_MAX, TEXT_BYTES_MAX, Finding, Reading
-from shutong_core.wire.strictjson import loads
+from shutong_core.wire.strictjson import NotJson, loads
 from shutong_core.wire.visit import Visitor
 
 __all__ = ["Finding", "lint_schema", "read_schema"]
@@ -48,8 +48,16 @@ def _load(text: bytes | str, reading: Reading) -> dict[str, Any] | None:
         parsed = loads(raw)
         # What cannot be written canonically has no identity (RFC 8785, I-JSON).
         rfc8785.dumps(parsed)
-    except ValueError as error:
-        reading.found("", f"不是可用的 JSON 文本：{error}", f"not usable as JSON text: {error}")
+    except NotJson as error:
+        zh, en = f"不是可用的 JSON 文本：{error.zh}", f"not usable as JSON text: {error.en}"
+        reading.found("", zh, en)
+        return None
+    except ValueError:
+        reading.found(
+            "",
+            "有数字超出 ±2^53，或文本含不成对的代理字符",
+            "a number is beyond ±2^53, or text has lone surrogates",
+        )
         return None
     if not isinstance(parsed, dict) or parsed.get("type") != "record":
         reading.found("", "顶层必须是 record", "the top level must be a record")
