@@ -101,7 +101,8 @@ def test_a_broker_killed_at_a_step_loses_and_doubles_nothing(
     assert report.inbound > 100
     assert report.placed > 100
     assert report.refused > 10
-    if step in ("after-sends", "after-flush", "after-offsets"):
+    # Before `after-flush` batches are handed to the client, which may not have sent them yet.
+    if step in ("after-flush", "after-offsets"):
         assert aborted_records > 0, "the kill came too early: nothing was under way"
     sightings["aborted"] += aborted_records
 
