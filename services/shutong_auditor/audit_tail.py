@@ -44,6 +44,7 @@ class AuditTail:
         self._assembler = Assembler(verify)
         self._versions: dict[int, ListVersion] = {}
         self._next: dict[TopicPartition, int] = {}
+        self._reached: dict[TopicPartition, int] = {}  # everything before is in the sums
         self._waiting: list[tuple[bytes, bytes]] = []
         self._task: asyncio.Task[None] | None = None
         self._consumer: AIOKafkaConsumer | None = None
@@ -69,6 +70,24 @@ class AuditTail:
     def rows(self) -> int:
         """Input records decided so far."""
         return sum(dataset.rows for dataset in self.tally.datasets.values())
+
+    async def caught_up(self, timeout_s: float) -> bool:
+        """Wait until all that stands in the audit now is in the sums; False if that takes longer.
+
+        Raises nothing when Kafka does not answer: then it is False.
+        """
+        try:
+            async with asyncio.timeout(timeout_s):
+                consumer = self._consumer
+                if consumer is None:
+                    return False
+                parts = [each for each in consumer.assignment() if each.topic == self._topics.audit]
+                ends = await consumer.end_offsets(parts)
+                while any(self._reached.get(part, 0) < end for part, end in ends.items()):
+                    await asyncio.sleep(0.02)
+        except (KafkaError, TimeoutError):
+            return False
+        return True
 
     async def arrived(self) -> dict[str, int]:
         """Records in each dataset's inbound topic, repeats included.
@@ -151,6 +170,9 @@ class AuditTail:
         for header, body in waiting:
             self._add(header, body)
             await asyncio.sleep(0)  # a long history must not stop the screen
+        for part in consumer.assignment():
+            # Also past transaction markers, which getmany skips.
+            self._reached[part] = await consumer.position(part)
 
     def _take_list(self, value: bytes) -> None:
         try:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import httpx2 as httpx
 from prometheus_client.parser import text_string_to_metric_families
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -26,9 +26,11 @@ LEVEL_NAMES = {
     Level.COUNTY: "县 county",
     Level.TOWN: "镇 town",
 }
-RATE_WINDOW_S = 5.0
-#: Borders, titles, addresses, bars: what a picture needs beside its rows.
-FRAME_LINES = 18
+RATE_WINDOW_S = 30.0
+#: Of a picture that must fit, so many grants are shown before lines of the story give way.
+GRANTS_MIN = 3
+#: Title and heads of the grants' table, with the note under it.
+_GRANTS_FRAME = 5
 
 
 @dataclass(slots=True)
@@ -74,7 +76,7 @@ def _add(figures: Figures, name: str, labels: Mapping[str, str], value: float) -
 
 
 class Rates:
-    """Records per second over the last few seconds."""
+    """Records per second over the last half minute."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, Counter[str]]] = deque()
@@ -88,6 +90,10 @@ class Rates:
         began, before = self._seen[0]
         elapsed = max(now - began, 0.001)
         return {name: (count - before[name]) / elapsed for name, count in counts.items()}
+
+    def forget(self) -> None:
+        """Begin anew: what was counted so far did not happen at the pace at which it was read."""
+        self._seen.clear()
 
 
 class Board:
@@ -103,87 +109,121 @@ class Board:
         tally: Tally,
         figures: Figures,
         lines: Sequence[str],
-        addresses: Sequence[str],
-        height: int,
+        console: Console,
+        below: Sequence[RenderableType] = (),
+        *,
+        current: bool = True,
     ) -> RenderableType:
-        """One picture of the bus, not higher than `height` lines."""
-        grants_max = max(3, height - len(tally.datasets) - len(lines) * 2 - FRAME_LINES)
-        return Group(
-            self._datasets(tally, figures),
-            self._grants(tally, figures, grants_max),
-            Text("  ".join(addresses), style="dim"),
-            Text("\n".join(lines)),
-        )
+        """One picture of the bus that fits `console`: tables, the story's last lines, `below`.
 
-    def _datasets(self, tally: Tally, figures: Figures) -> Table:
-        table = Table(title="数据资源 datasets", title_justify="left", expand=True)
-        _columns(
-            table,
-            "数据资源 dataset",
-            "已受理 published",
-            "已裁决 decided",
-            "退回 refused",
-            "条/秒 /s",
+        `current` is False while the audit of earlier runs is still being read: then what cannot
+        be compared yet is left out.
+        """
+        datasets = self._datasets(tally, figures, current=current)
+        height = console.height - 1  # the cursor's line
+        fixed = _height(console, datasets, *below)
+        told = [Text(line) for line in lines]
+        while told and fixed + _height(console, *told) + _GRANTS_FRAME + GRANTS_MIN > height:
+            told.pop(0)
+        rows_max = height - fixed - _height(console, *told) - _GRANTS_FRAME
+        grants = self._grants(tally, figures, max(1, rows_max), current=current)
+        return Group(datasets, *grants, *told, *below)
+
+    def _datasets(self, tally: Tally, figures: Figures, *, current: bool) -> Table:
+        reading = "" if current else " · 正在读以前的审计 reading the audit of before"
+        table = _table(
+            f"数据资源 datasets · 入口拒自本次启动 door: since this start{reading}",
+            "数据资源\ndataset",
+            "已受理\npublished",
+            "已裁决\ndecided",
+            "退回\nrefused",
+            "入口拒\ndoor",
+            "条/秒\n/s",
         )
         rows = Counter({name: found.rows for name, found in tally.datasets.items()})
-        rates = self._dataset_rates.update(rows)
+        rates = _rates(self._dataset_rates, rows, current=current)
         for row in self.version.of(Dataset):
             found = tally.datasets.get(row.id)
-            refused = found.refused.total() if found else 0
             table.add_row(
                 row.id,
-                f"{figures.arrived[row.id]:,}",
+                # What is decided had arrived, even if it was not there yet when that was asked.
+                f"{max(figures.arrived[row.id], rows[row.id]):,}",
                 f"{rows[row.id]:,}",
-                f"{refused + figures.refused_at_door[row.id]:,}",
-                f"{rates.get(row.id, 0):,.0f}",
+                f"{found.refused.total() if found else 0:,}",
+                f"{figures.refused_at_door[row.id]:,}",
+                _rate(rates, row.id),
             )
         return table
 
-    def _grants(self, tally: Tally, figures: Figures, rows_max: int) -> Table:
+    def _grants(
+        self, tally: Tally, figures: Figures, rows_max: int, *, current: bool
+    ) -> tuple[Table, Text]:
         p50, p99 = figures.quantile_ms(0.5), figures.quantile_ms(0.99)
-        table = Table(
-            title=f"许可 grants · 发布到投放 publish → placed p50 ≤ {_ms(p50)}, p99 ≤ {_ms(p99)}",
-            title_justify="left",
-            expand=True,
-        )
-        _columns(
-            table,
-            "许可 grant",
-            "已投放 placed",
-            "已取用 fetched",
-            "已签收 signed",
-            "不予投放 withheld",
-            "条/秒 /s",
+        table = _table(
+            f"许可 grants · 发布到投放 publish → placed: p50 {_ms(p50)}, p99 {_ms(p99)}",
+            "许可\ngrant",
+            "已投放\nplaced",
+            "已取用\nfetched",
+            "已签收\nsigned",
+            "不予投放\nwithheld",
+            "条/秒\n/s",
         )
         verdicts = {row.id: tally.grant(row.id) for row in self.version.of(Grant)}
-        rates = self._grant_rates.update(Counter({name: v[PLACED] for name, v in verdicts.items()}))
-        busiest = sorted(verdicts, key=lambda name: (-rates.get(name, 0), -verdicts[name][PLACED]))
+        placed = Counter({name: found[PLACED] for name, found in verdicts.items()})
+        rates = _rates(self._grant_rates, placed, current=current)
+        busiest = sorted(verdicts, key=lambda name: (-(rates or {}).get(name, 0), -placed[name]))
         shown = set(busiest[:rows_max])
+        of_class = {
+            row.id
+            for row in self.version.rows.values()
+            if isinstance(row, Grant) and row.requester_class is not None
+        }
         for name in (each for each in verdicts if each in shown):
-            counts = verdicts[name]
             table.add_row(
-                name,
-                f"{counts[PLACED]:,}",
-                f"{figures.fetched[name]:,}",
-                f"{figures.acknowledged[name]:,}",
-                f"{counts.total() - counts[PLACED]:,}",
-                f"{rates.get(name, 0):,.0f}",
+                f"{name} *" if name in of_class else name,
+                f"{placed[name]:,}",
+                f"{figures.fetched[name]:,}" if current else "–",
+                f"{figures.acknowledged[name]:,}" if current else "–",
+                f"{verdicts[name].total() - placed[name]:,}",
+                _rate(rates, name),
             )
+        notes = []
+        if of_class & shown:
+            notes.append("* 按类许可只有示例的两个镇取用 of these the sample's two towns read")
         if len(verdicts) > len(shown):
-            table.caption = f"另有 {len(verdicts) - len(shown)} 个许可 more grants"
-        return table
+            notes.append(f"另有 {len(verdicts) - len(shown)} 个许可 more grants")
+        return table, Text("\n".join(notes), style="dim")
+
+
+def _height(console: Console, *parts: RenderableType) -> int:
+    """Lines that the parts take on this console."""
+    return len(console.render_lines(Group(*parts), pad=False)) if parts else 0
+
+
+def _rates(rates: Rates, counts: Counter[str], *, current: bool) -> dict[str, float] | None:
+    if current:
+        return rates.update(counts)
+    rates.forget()
+    return None
+
+
+def _rate(rates: Mapping[str, float] | None, name: str) -> str:
+    return "–" if rates is None else f"{rates.get(name, 0):,.0f}"
 
 
 def _ms(value: float | None) -> str:
     if value is None:
         return "–"
-    return f"{value:,.0f} ms" if value != float("inf") else "> 10 s"
+    return f"≤ {value:,.0f} ms" if value != float("inf") else "超过 over 10 s"
 
 
-def _columns(table: Table, first: str, *others: str) -> None:
-    table.add_column(first, overflow="fold", ratio=2)
+def _table(title: str, first: str, *others: str) -> Table:
+    """A table without borders: every line and column counts on a small screen."""
+    table = Table(title=title, title_justify="left", expand=True, box=None, pad_edge=False)
+    table.add_column(first, overflow="fold", ratio=1)
     for name in others:
-        table.add_column(name, justify="right", ratio=1)
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
 
 
 def matrix(tally: Tally) -> Table:

@@ -62,6 +62,11 @@ async def _tell(expected: Mapping[str, Any], settings: Settings, voice: Voice) -
     async with running(settings, locate(STORY_LIST), voice, any_port=True) as stack:
         for address in stack.addresses:
             voice.console.print(f"        {address}", highlight=False)
+        voice.say(
+            "每镇一份的许可只有示例的两个镇取用，所以取用数少于投放数",
+            "of the grants to every town only the sample's two towns read, so fewer records are"
+            " fetched than placed",
+        )
         async with audit_tail(stack) as tail:
             differences = await _play(stack, tail, expected, settings, voice)
             voice.console.print(matrix(tail.tally))
@@ -100,13 +105,13 @@ async def _play(
     def tell(event: StoryEvent) -> None:
         narrator.tell(event)
         bars.tell(event)
-        bars.follow(tail)
+        bars.follow(tail.rows)
 
     async def published(result: Published) -> None:
         intake.append(result)
         arrived.update(await tail.arrived())
         await decided(tail, sum(arrived.values()), DECIDED_S_MAX)
-        bars.follow(tail)
+        bars.follow(tail.rows, sum(arrived.values()))
 
     with bars.progress:
         await play(stack, story, FULL_SPEED, tell, published)

@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from shutong_cli.history import require_own_bus
 from shutong_cli.publishing import publish_list_file
@@ -46,6 +47,15 @@ class Stack:
         apis = (f"{plan.name} {plan.url}" for plan in self.supervisor.plans if plan.url)
         admins = (f"{plan.name}-metrics {plan.admin_url}" for plan in self.supervisor.plans)
         return (f"kafka {kafka}", *apis, *admins)
+
+    @property
+    def address_line(self) -> str:
+        """The same in short: everything listens on this machine."""
+        plans = self.supervisor.plans
+        apis = [f"{each.name} {urlsplit(each.url).port}" for each in plans if each.url]
+        admins = ", ".join(f"{each.name} {urlsplit(each.admin_url).port}" for each in plans)
+        kafka = f"kafka {self.node.client['bootstrap_servers']}"
+        return f"{' · '.join([kafka, *apis])}\n管理 admin (/readyz /metrics): {admins}"
 
 
 @contextlib.asynccontextmanager

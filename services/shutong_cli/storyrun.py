@@ -13,8 +13,9 @@ from typing import Any
 
 import httpx2 as httpx
 from aiokafka.errors import KafkaError
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
+from rich.text import Text
 
 from shutong_auditor.audit_tail import AuditTail
 from shutong_cli.board import Board, Figures, matrix, scrape
@@ -39,6 +40,7 @@ from shutong_story.play import (
 
 REFRESH_S = 0.5
 LINES_SHOWN = 14
+CAUGHT_UP_S_MAX = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,11 @@ class StoryFiles:
         """Records published so far, over all runs."""
         files = sum(each.accepted + each.refused for each in self.ledger.files.values())
         return files + sum(case.records for case in self.plan.bad if case.name in self.ledger.bad)
+
+    @property
+    def fetched(self) -> int:
+        """Records fetched so far, over all runs."""
+        return sum(each.records for each in self.ledger.readers.values())
 
 
 def prepare_story(directory: Path, stack: Stack) -> StoryFiles:
@@ -147,6 +154,7 @@ class Screen:
         self._console = console
         self._bars = bars
         self._lines: deque[str] = deque(maxlen=LINES_SHOWN)
+        self._addresses = Text(stack.address_line, style="dim")
 
     @property
     def _lines_max(self) -> int:
@@ -163,27 +171,30 @@ class Screen:
                 board: Board | None = None
                 while True:
                     self._stack.supervisor.check_all()
+                    # Fetched first, then the audit: what was fetched was placed before.
                     figures = await self._figures(http)
+                    current = await self._tail.caught_up(CAUGHT_UP_S_MAX)
+                    with contextlib.suppress(KafkaError):
+                        figures.arrived.update(await self._tail.arrived())
+                    figures.acknowledged = self._tail.acknowledged
                     version = self._tail.version
                     if version is not None:
                         board = board if board and board.version is version else Board(version)
-                        self._bars.follow(self._tail)
+                        self._bars.follow(self._tail.rows, figures.arrived.total())
                         picture = board.render(
                             self._tail.tally,
                             figures,
                             list(self._lines)[-self._lines_max :],
-                            self._stack.addresses,
-                            self._console.height,
+                            self._console,
+                            (self._addresses, self._bars.progress),
+                            current=current,
                         )
-                        live.update(Group(picture, self._bars.progress), refresh=True)
+                        live.update(picture, refresh=True)
                     await asyncio.sleep(REFRESH_S)
 
     async def _figures(self, http: httpx.AsyncClient) -> Figures:
-        """What the services measure, with the totals over all runs put in."""
+        """What the services measure, with what was fetched over all runs."""
         figures = await scrape(http, self._stack.admin_urls)
-        with contextlib.suppress(KafkaError):
-            figures.arrived.update(await self._tail.arrived())
-        figures.acknowledged = self._tail.acknowledged
         for reader in self._story.plan.readers:
             position = self._story.ledger.reader(reader_id(reader))
             figures.fetched[reader.grant] += position.records

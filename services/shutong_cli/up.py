@@ -70,7 +70,7 @@ async def _story(stack: Stack, settings: Settings, voice: Voice, stop: Stop) -> 
         with voice.busy("准备示例数据", "preparing the input files"):
             story = await asyncio.to_thread(prepare_story, settings.data_dir / "story", stack)
         bars = StoryBars(story.plan, voice.console)
-        bars.start_at(story.published)
+        bars.start_at(story.published, story.fetched)
         screen = Screen(stack, tail, story, voice.console, bars)
         narrator = Narrator(story.plan, screen.say)
 

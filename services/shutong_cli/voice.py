@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from shutong_auditor.audit_tail import AuditTail
 from shutong_story.play import Plan
 from shutong_story.progress import BadSent, BatchPublished, PagePulled
 from shutong_story.progress import Progress as StoryEvent
@@ -55,28 +54,33 @@ class StoryBars:
         )
         total = sum(entry.records for entry in plan.inputs) + sum(c.records for c in plan.bad)
         self._published = self.progress.add_task("发布 published", total=total)
-        self._decided = self.progress.add_task("裁决 decided", total=total)
+        self._decided = self.progress.add_task("裁决 decided", total=None)
         self._pulled = self.progress.add_task("取用 fetched", total=due)
-        self._at_the_door = 0
+        self._accepted = 0
 
-    def start_at(self, published: int) -> None:
-        """What an earlier run has published already."""
+    def start_at(self, published: int, fetched: int) -> None:
+        """What earlier runs have published and fetched already."""
         self.progress.update(self._published, completed=published)
+        self.progress.update(self._pulled, completed=fetched)
 
     def tell(self, event: StoryEvent) -> None:
         """Move the bars by what a player reports."""
         match event:
             case BatchPublished(accepted=accepted, refused=refused):
+                self._accepted += accepted
                 self.progress.advance(self._published, accepted + sum(refused.values()))
-            case BadSent(case=case):
+            case BadSent(case=case, accepted=accepted):
+                self._accepted += accepted
                 self.progress.advance(self._published, case.records)
-                if case.door == "http":
-                    self._at_the_door += case.records
             case PagePulled(records=records):
                 self.progress.advance(self._pulled, records)
             case _:
                 pass
 
-    def follow(self, tail: AuditTail) -> None:
-        """Move the bar of decisions to what the audit says; what the door refused counts too."""
-        self.progress.update(self._decided, completed=tail.rows + self._at_the_door)
+    def follow(self, decided: int, arrived: int | None = None) -> None:
+        """Move the bar of decisions: `decided` of the records that `arrived` in inbound.
+
+        Others than the story may publish too. None: as many arrived as the story was told.
+        """
+        total = max(decided, self._accepted if arrived is None else arrived)
+        self.progress.update(self._decided, completed=decided, total=total or None)

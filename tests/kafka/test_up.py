@@ -1,4 +1,4 @@
-"""`shutong up` before its services are ready: a stop ends the start, a foreign keyring is refused."""
+"""`shutong up` before it is ready: a stop ends the start, a foreign keyring is refused."""
 
 from __future__ import annotations
 
