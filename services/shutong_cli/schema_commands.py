@@ -77,7 +77,11 @@ def _say_problems(file: Path, problems: tuple[Finding, ...]) -> None:
 def add(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="模式文件 An .avsc file.")],
     subject: Annotated[
-        str, typer.Option(metavar="SUBJECT", help="主体 <prefix>.inbound.<dataset>-value.")
+        str,
+        typer.Option(
+            metavar="SUBJECT",
+            help="主体：主题前缀.inbound.数据资源编号-value PREFIX.inbound.DATASET-value.",
+        ),
     ],
     as_json: AsJson = False,
 ) -> None:

@@ -145,7 +145,8 @@ def test_references_that_double_at_every_level_do_not_explode() -> None:
         ({"aliases": ["a.b"]}, "x", "is no name"),
         ({"aliases": ["x"]}, "", "used twice"),
         ({"default": 1}, "x", "default does not fit"),
-        ({"shutong": None}, "x", "must be an object"),
+        ({"shutong": None}, "x", "is missing, write"),
+        ({"shutong": "t"}, "x", "must be an object"),
         ({"shutong": {"title": "t"}}, "x", "grade"),
         ({"shutong": {**ITEM, "grade": "secret"}}, "x", "grade"),
         ({"shutong": {**ITEM, "personal": "true"}}, "x", "personal"),
@@ -185,6 +186,32 @@ def test_refused_field(changed: dict[str, Any], path: str, says: str) -> None:
 )
 def test_a_default_must_fit_the_first_branch(kind: Any, default: Any, fits: bool) -> None:
     assert (findings(field("x", kind, default=default)) == []) is fits
+
+
+def test_what_is_wrong_with_the_catalogue_entry_is_told_whole_in_both_languages() -> None:
+    wrong = {"title": "", "grade": "secret", "share": "x", "personal": 1, "note": "t"}
+    found = lint_schema(text({**field("x", "string"), "shutong": wrong}))
+    assert [each.path for each in found] == ["x"] * 5
+    told = "\n".join(each.zh for each in found)
+    for words in ("title应为", "分级）应为以下之一：general_1", "unconditional", "不应有 note"):
+        assert words in told
+    assert not any(" be " in each.zh or "Input" in each.zh + each.en for each in found)
+    lacking = findings({**field("x", "string"), "shutong": {"title": "t"}})
+    assert lacking == [
+        (
+            "x",
+            "property `shutong` (catalogue entry of the item) lacks grade, which must be one of: "
+            + ", ".join(Grade),
+        )
+    ]
+
+
+def test_a_field_without_catalogue_entry_or_name_still_has_its_type_looked_at() -> None:
+    found = findings({"name": "x", "type": ["string", "null"]}, field("身份证", ["int", "null"]))
+    assert [path for path, _ in found] == ["x", "x", "", "fields[2]"]
+    assert "field 2 `身份证`" in found[2][1]
+    assert "exactly" in found[0][1]
+    assert "exactly" in found[3][1]
 
 
 def test_two_fields_of_one_name_are_refused() -> None:

@@ -85,7 +85,7 @@ def read_plain(raw: dict[str, Any]) -> Plain:
     kind = raw.get("type")
     if not isinstance(kind, str) or kind not in PRIMITIVES:
         raise RuleBrokenError(
-            "`type` 必须直接写类型名",
+            "`type` 必须直接写基本类型名或 record、enum、fixed、array、map",
             "`type` must directly name a primitive, record, enum, fixed, array or map",
         )
     logical = _logical(kind, raw)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -18,7 +19,7 @@ from shutong_core.wire.leaftypes import (
     read_plain,
     type_aliases,
 )
-from shutong_core.wire.metadata import PROPERTY, read_metadata
+from shutong_core.wire.metadata import PROPERTY, WrongMetadata, read_metadata
 from shutong_core.wire.shapes import (
     Array,
     Field,
@@ -69,7 +70,11 @@ class Visitor:
             return self._object(raw, path, namespace, depth)
         if isinstance(raw, str):
             return self._word(raw, path, namespace, depth)
-        self.found(path, "类型写法无效", "a type is a name, an object or a union")
+        self.found(
+            path,
+            "缺少类型，或写法无效（应为类型名、对象或联合）",
+            "the type is missing or wrong: a type is a name, an object or a union",
+        )
         return None
 
     def _shallow(self, path: str, depth: int) -> bool:
@@ -167,7 +172,11 @@ class Visitor:
             )
         if not self._count(path, len(listed)):
             return None
-        fields = [self._field(each, path, name.rpartition(".")[0], depth) for each in listed]
+        namespace = name.rpartition(".")[0]
+        fields = [
+            self._field(each, number, path, namespace, depth)
+            for number, each in enumerate(listed, start=1)
+        ]
         sound = [each for each in fields if each is not None]
         # Aliases share the names' space: an alias that is also a field lets readers disagree.
         names = Counter(name for each in sound for name in (each.name, *each.aliases))
@@ -186,14 +195,25 @@ class Visitor:
             self.found(path, f"字段总数超过 {FIELDS_MAX}", f"more than {FIELDS_MAX} fields in all")
         return self.fields <= FIELDS_MAX
 
-    def _field(self, raw: Any, above: str, namespace: str, depth: int) -> Field | None:
+    def _nameless(self, raw: Any, number: int, above: str, namespace: str, depth: int) -> None:
+        """Report a field without a good name, by its place, and what is wrong with its type."""
+        place = f"{above}.fields[{number}]".removeprefix(".")
+        name = raw.get("name") if isinstance(raw, dict) else None
+        shown = re.sub(r"[^\w.-]", "?", name[:64]) if isinstance(name, str) else ""
+        self.found(
+            above,
+            f"第 {number} 个字段的名称{f' {shown} ' if shown else '缺少或'}不合规则：用 1–64 个 ASCII 字母、数字、下划线，"
+            f"不以数字开头；中文名写在属性 {PROPERTY} 的 title 中",
+            f"field {number}{f' `{shown}`' if shown else ''}: a field needs a name of 1 to 64 ASCII letters, digits,"
+            f" underscores that begins with no digit; other text goes into title of `{PROPERTY}`",
+        )
+        if isinstance(raw, dict) and "type" in raw:
+            self._type(raw["type"], place, namespace, depth + 1)
+
+    def _field(self, raw: Any, number: int, above: str, namespace: str, depth: int) -> Field | None:
         name = raw.get("name") if isinstance(raw, dict) else None
         if not isinstance(name, str) or not is_name(name):
-            self.found(
-                above,
-                "字段名不合规则（ASCII 字母、数字、下划线）",
-                "a field needs a name of ASCII letters, digits, underscore",
-            )
+            self._nameless(raw, number, above, namespace, depth)
             return None
         path = f"{above}.{name}" if above else name
         for key in raw:
@@ -204,7 +224,11 @@ class Visitor:
                     f"key `{key[:64]}` is not allowed on a field (logicalType goes into its type)",
                 )
         if raw.get("order", "ascending") not in ("ascending", "descending", "ignore"):
-            self.found(path, "order 无效", "order must be ascending, descending or ignore")
+            self.found(
+                path,
+                "order 应为 ascending、descending 或 ignore",
+                "order must be ascending, descending or ignore",
+            )
         shape = self._type(raw.get("type"), path, namespace, depth + 1)
         self._metadata(raw, path, top=depth == 1)
         try:
@@ -233,12 +257,13 @@ class Visitor:
             return
         try:
             metadata = read_metadata(raw.get(PROPERTY))
-        except ValueError as error:
-            self.found(
-                path,
-                f"属性 {PROPERTY}（信息项目录）：{error}",
-                f"property `{PROPERTY}` (catalogue entry of the item): {error}",
-            )
+        except WrongMetadata as error:
+            for zh, en in error.told:
+                self.found(
+                    path,
+                    f"属性 {PROPERTY}（信息项目录）{zh}",
+                    f"property `{PROPERTY}` (catalogue entry of the item) {en}",
+                )
             return
         if isinstance(metadata, Item):
             self.reading.items[path] = metadata
