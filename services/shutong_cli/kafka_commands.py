@@ -12,7 +12,7 @@ import typer
 from shutong_cli.foreground import run_foreground
 from shutong_cli.output import AsJson, examples, new_app, print_json, say
 from shutong_cli.session import open_session, open_settings
-from shutong_core.domain.errors import Rejected
+from shutong_core.domain.errors import Fatal, Rejected, Retryable
 from shutong_core.runtime.cluster import cluster_id, existing_topics
 from shutong_core.runtime.kafka_jars import KAFKA_VERSION, fetch_jars
 from shutong_core.runtime.kafka_ports import answers_metadata, read_ports
@@ -80,7 +80,15 @@ def status(as_json: AsJson = False) -> None:
     settings = open_settings()
     found = _embedded(settings) if settings.kafka.embedded else _cluster(settings)
     if found["running"]:
-        found |= asyncio.run(_inside())
+        try:
+            found |= asyncio.run(_inside())
+        except Retryable as error:
+            setting = "" if found["embedded"] else " SHUTONG_KAFKA_BOOTSTRAP_SERVERS"
+            raise Fatal(
+                f"Kafka 在 {found['address']} 没有应答，请检查它是否运行、地址是否正确{setting}。"
+                f" Kafka does not answer on {found['address']}: does it run, is the address right?"
+                f"{setting} ({error})"
+            ) from error
     if as_json:
         print_json(found)
     elif found["running"]:

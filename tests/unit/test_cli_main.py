@@ -113,3 +113,14 @@ def test_a_service_that_is_not_installed_is_said() -> None:
 
     with pytest.raises(Fatal, match="no nowhere service"):
         typer.main.get_command(_app("nowhere", "x"))(args=[], standalone_mode=False)
+
+
+def test_kafka_status_names_the_address_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHUTONG_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("SHUTONG_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    done = shutong("kafka", "status")
+    assert done.exit_code == 1
+    assert "Kafka does not answer on 127.0.0.1:1" in done.stderr
+    assert "SHUTONG_KAFKA_BOOTSTRAP_SERVERS" in done.stderr
