@@ -73,6 +73,10 @@ def refusals(
             reasons=reason or (),
             exclude=() if reason else (_REPEAT,),
             trust_env=not loopback,
+            on_fault=lambda fault, patience_s: note(
+                f"{target}：{fault}，{patience_s:.0f} 秒内继续重试",
+                f"{target}: {fault}, trying again for up to {patience_s:.0f} s",
+            ),
         )
     )
     if as_json:

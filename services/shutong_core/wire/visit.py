@@ -200,11 +200,12 @@ class Visitor:
         place = f"{above}.fields[{number}]".removeprefix(".")
         name = raw.get("name") if isinstance(raw, dict) else None
         shown = re.sub(r"[^\w.-]", "?", name[:64]) if isinstance(name, str) else ""
+        zh, en = (f" {shown} ", f" `{shown}`") if shown else ("缺少或", "")
         self.found(
             above,
-            f"第 {number} 个字段的名称{f' {shown} ' if shown else '缺少或'}不合规则：用 1–64 个 ASCII 字母、数字、下划线，"
+            f"第 {number} 个字段的名称{zh}不合规则：用 1–64 个 ASCII 字母、数字、下划线，"
             f"不以数字开头；中文名写在属性 {PROPERTY} 的 title 中",
-            f"field {number}{f' `{shown}`' if shown else ''}: a field needs a name of 1 to 64 ASCII letters, digits,"
+            f"field {number}{en}: a field needs a name of 1 to 64 ASCII letters, digits,"
             f" underscores that begins with no digit; other text goes into title of `{PROPERTY}`",
         )
         if isinstance(raw, dict) and "type" in raw:
