@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,12 +171,14 @@ class Screen:
                 board: Board | None = None
                 while True:
                     self._stack.supervisor.check_all()
-                    # Fetched first, then the audit: what was fetched was placed before.
+                    # Signed first, then fetched, then the audit: what was signed was fetched
+                    # before, what was fetched was placed before.
+                    signed = Counter(self._tail.acknowledged)
                     figures = await self._figures(http)
                     current = await self._tail.caught_up(CAUGHT_UP_S_MAX)
                     with contextlib.suppress(KafkaError):
                         figures.arrived.update(await self._tail.arrived())
-                    figures.acknowledged = self._tail.acknowledged
+                    figures.acknowledged = signed
                     version = self._tail.version
                     if version is not None:
                         board = board if board and board.version is version else Board(version)

@@ -103,7 +103,7 @@ class Supervisor:
         if code is None:
             return
         zh, en = _ending(code)
-        word = self._last_word(name)
+        word = self._last_word(name) if code > 0 else ""
         raise Fatal(
             f"{name} 服务{zh}，因此停止了全部服务。已受理的数据都在 Kafka 中，没有丢失，"
             "重新运行即从停下处继续。"
