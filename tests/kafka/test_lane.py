@@ -237,7 +237,8 @@ async def test_a_missing_delivery_topic_parks_its_dataset_until_it_is_there(
     await world.publish({})
     async with Running(world.lane(observer)):
         await until(lambda: any(topic in why for _, why in observer.parked_inputs))
-        assert observer.failures == []
+        # A fresh coordinator may not know the offsets yet; then the lane is taken once more.
+        assert all("no committed offset told" in each for each in observer.failures)
         assert decided(observer) == 0
         await admin.create_topics([NewTopic(topic, 1, 1)])
         await until(lambda: decided(observer) == 1, 30)
