@@ -104,7 +104,8 @@ class BusClient:
                     method, self._url + path, headers=headers, **arguments
                 )
             except httpx2.TransportError as error:
-                fault = type(error).__name__
+                lost = isinstance(error, httpx2.ConnectError)
+                fault = "无法连接 no connection" if lost else type(error).__name__
             else:
                 if answer.status_code not in _PASSING:
                     return _document(answer)
