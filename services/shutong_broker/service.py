@@ -24,7 +24,6 @@ from shutong_core.runtime.node import Node
 from shutong_core.wire.topics import topic_specs
 
 ENGINE = "shutong-interpreter/1"
-FIRST_LIST_S_MAX = 3600.0
 _log = structlog.stdlib.get_logger(__name__)
 
 

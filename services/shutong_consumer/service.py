@@ -16,20 +16,17 @@ from shutong_consumer.readers import Readers
 from shutong_consumer.receiptbook import ReceiptBook
 from shutong_consumer.rights import Rights
 from shutong_core.audit.access import Act
-from shutong_core.domain.errors import Retryable
 from shutong_core.runtime.accesslog import AccessLog
 from shutong_core.runtime.ackedwriter import AckedWriter
-from shutong_core.runtime.cluster import bus_name
 from shutong_core.runtime.health import admin_server
 from shutong_core.runtime.httpserver import HttpServer
 from shutong_core.runtime.lifecycle import Stop
 from shutong_core.runtime.listfeed import ListFeed
-from shutong_core.runtime.node import Node
+from shutong_core.runtime.node import Node, wait_for_bus_name
 
 SERVICE = "consumer"
 #: Id of the secret that seals how far an agency has countersigned.
 STAND_KEY_ID = "receipts/1"
-_RETRY_S = 1.0
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -97,7 +94,7 @@ async def serve(node: Node, stop: Stop) -> None:
     await admin.start()
     try:
         await feed.start()
-        cluster = await _cluster(node, stop)
+        cluster = await wait_for_bus_name(node, stop)
         if cluster is None:
             return
         async with running(node, feed, node.keyring.api_keys(), cluster) as parts:
@@ -118,14 +115,3 @@ async def _watch(node: Node, feed: ListFeed, stop: Stop) -> None:
         if feed.version is not None:
             node.metrics.set("shutong_list_number", feed.version.number)
             node.metrics.set("shutong_list_lease_age_seconds", feed.word_age_s)
-
-
-async def _cluster(node: Node, stop: Stop) -> str | None:
-    """The cluster's id, asked until Kafka answers; None if it is time to stop before that."""
-    while True:
-        try:
-            return await bus_name(node.client, node.settings.prefix)
-        except Retryable as error:
-            _log.warning("waiting for Kafka", error=str(error))
-        if await stop.wait(_RETRY_S):
-            return None

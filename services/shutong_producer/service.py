@@ -9,14 +9,12 @@ from dataclasses import dataclass
 import structlog
 
 from shutong_core.audit.access import Act
-from shutong_core.domain.errors import Retryable
 from shutong_core.runtime.accesslog import AccessLog
 from shutong_core.runtime.ackedwriter import AckedWriter
-from shutong_core.runtime.cluster import bus_name
 from shutong_core.runtime.health import admin_server
 from shutong_core.runtime.httpserver import HttpServer
 from shutong_core.runtime.lifecycle import Stop
-from shutong_core.runtime.node import Node
+from shutong_core.runtime.node import Node, wait_for_bus_name
 from shutong_core.runtime.settings import Settings
 from shutong_producer.app import make_app
 from shutong_producer.desk import Desk, KeyLookup, ListSource
@@ -31,7 +29,6 @@ SERVICE = "producer"
 SIGNER = "intake"
 #: The list feed asks Kafka more than once a second; after this long without an answer not ready.
 SILENCE_S_MAX = 5.0
-_RETRY_S = 1.0
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -126,7 +123,7 @@ async def serve(node: Node, stop: Stop) -> None:
     await admin.start()
     try:
         await feed.start()
-        cluster = await _cluster(node, stop)
+        cluster = await wait_for_bus_name(node, stop)
         if cluster is None:
             return
         async with running(node, feed, node.keyring.api_keys(), cluster) as parts:
@@ -151,14 +148,3 @@ async def _watch(node: Node, lists: ListSource, stop: Stop) -> None:
         if lists.version is not None:
             node.metrics.set("shutong_list_number", lists.version.number)
             node.metrics.set("shutong_list_lease_age_seconds", lists.word_age_s)
-
-
-async def _cluster(node: Node, stop: Stop) -> str | None:
-    """The cluster's id, asked until Kafka answers; None if it is time to stop before that."""
-    while True:
-        try:
-            return await bus_name(node.client, node.settings.prefix)
-        except Retryable as error:
-            _log.warning("waiting for Kafka", error=str(error))
-        if await stop.wait(_RETRY_S):
-            return None

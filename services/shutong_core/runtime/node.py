@@ -12,11 +12,13 @@ from typing import Any
 
 import structlog
 
-from shutong_core.domain.errors import Fatal
+from shutong_core.domain.errors import Fatal, Retryable
 from shutong_core.domain.regions import RegionTable, parse_table
+from shutong_core.runtime.cluster import bus_name
 from shutong_core.runtime.health import Health
 from shutong_core.runtime.kafka_ports import answers_metadata, read_ports
 from shutong_core.runtime.keyring import Keyring
+from shutong_core.runtime.lifecycle import Stop
 from shutong_core.runtime.listfeed import ListFeed
 from shutong_core.runtime.logs import configure_logs
 from shutong_core.runtime.metrics import Metrics
@@ -26,6 +28,7 @@ from shutong_core.wire.busrecords import BusCodec
 from shutong_core.wire.topics import Topics
 
 DIVISIONS_FILE = "divisions-2023-06-30.tsv.xz"
+KAFKA_RETRY_S = 1.0
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -113,3 +116,14 @@ def open_node(service: str, **overrides: Any) -> Node:
     for warning in settings.warnings():
         _log.warning(warning)
     return Node(service, settings)
+
+
+async def wait_for_bus_name(node: Node, stop: Stop) -> str | None:
+    """The bus's name, asked until Kafka answers; None if it is time to stop before that."""
+    while True:
+        try:
+            return await bus_name(node.client, node.settings.prefix)
+        except Retryable as error:
+            _log.warning("waiting for Kafka", error=str(error))
+        if await stop.wait(KAFKA_RETRY_S):
+            return None
