@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import structlog
 
 from shutong_broker.policy.build import build_policy
+from shutong_broker.policy.compiled import CompiledPolicy
 from shutong_broker.policy.model import DatasetPolicy
 from shutong_core.domain.errors import Fatal, Rejected
 from shutong_core.domain.regions import RegionTable
@@ -105,7 +106,8 @@ class PolicyBook:
             return
         self._refused = None
         self._policies = PolicySet.of(
-            version, build_policy(version, self._feed.schemas, self._table, self._keys)
+            version,
+            build_policy(version, self._feed.schemas, self._table, self._keys, CompiledPolicy),
         )
         self._metrics.set("shutong_list_number", version.number)
         self._metrics.count("shutong_list_changes_total", outcome="applied")

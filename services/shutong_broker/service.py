@@ -23,7 +23,7 @@ from shutong_core.runtime.lifecycle import Stop
 from shutong_core.runtime.node import Node
 from shutong_core.wire.topics import topic_specs
 
-ENGINE = "shutong-interpreter/1"
+ENGINE = "shutong-compiled/1"
 _log = structlog.stdlib.get_logger(__name__)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from shutong_broker import plan as plans
 from shutong_broker.__main__ import main
 from shutong_broker.policies import PolicyBook
-from shutong_broker.policy.interpret import PolicyInterpreter
+from shutong_broker.policy.compiled import CompiledPolicy
 from shutong_core.runtime.transaction import TransactionalProducer
 from shutong_core.wire.batches import KafkaRecord
 
@@ -23,7 +23,7 @@ EVERY = 7
 
 def _changing_placements(change: Callable[[Any, Any], list[Any]]) -> None:
     """Let `change(record, placement)` say what becomes of every seventh record's placements."""
-    original = PolicyInterpreter.decide
+    original = CompiledPolicy.decide
 
     def decide(self: Any, record: Any, facts: Any, now_ms: int) -> Any:
         decision = original(self, record, facts, now_ms)
@@ -32,7 +32,7 @@ def _changing_placements(change: Callable[[Any, Any], list[Any]]) -> None:
             return decision._replace(placements=tuple(changed))
         return decision
 
-    PolicyInterpreter.decide = decide  # type: ignore[method-assign]
+    CompiledPolicy.decide = decide  # type: ignore[method-assign]
 
 
 def leak_a_field() -> None:
