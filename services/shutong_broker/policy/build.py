@@ -40,6 +40,8 @@ from shutong_core.wire.shapes import inner
 
 #: Key of the subject tokens; one for the node, so that an auditor can search all datasets.
 TOKEN_KEY_ID = "tokens/1"  # noqa: S105 - the id of a key, not a key
+#: Key of the event id hashes: an event id may be guessable.
+EVENT_ID_KEY_ID = "event-ids/1"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -151,6 +153,7 @@ class _Planner:
             jurisdictions=self._jurisdictions(dataset),
             sole_publisher=self._sole_publisher(dataset),
             token_key=self._keys(TOKEN_KEY_ID),
+            id_key=self._keys(EVENT_ID_KEY_ID),
         )
 
     def _jurisdictions(self, dataset: Dataset) -> dict[str, frozenset[str]]:

@@ -33,6 +33,14 @@ class Operation(StrEnum):
     CORRECT = "correct"
     DELETE = "delete"
 
+    @property
+    def number(self) -> int:
+        """What the audit stores for it."""
+        return _NUMBERS[self]
+
+
+_NUMBERS = {Operation.PUT: 0, Operation.CORRECT: 1, Operation.DELETE: 2}
+
 
 class InboundRecord(NamedTuple):
     """One record of `inbound.<dataset>` as Kafka holds it; `partition` is the lane."""

@@ -90,7 +90,8 @@ class DatasetPlan:
 
     `schemas` is by schema id and by GUID. `systems` are all `<organisation>/<system>` of the list;
     `jurisdictions` gives the regions each allowed organisation may write for, by USCC;
-    `sole_publisher` is who writes in own-client mode (None: nobody can be told).
+    `sole_publisher` is who writes in own-client mode (None: nobody can be told). `token_key` is
+    behind the subject tokens, `id_key` behind the hashes of event ids.
     """
 
     dataset: Dataset
@@ -102,8 +103,9 @@ class DatasetPlan:
     jurisdictions: Mapping[str, frozenset[str]]
     sole_publisher: str | None
     token_key: bytes
+    id_key: bytes
 
 
-#: Gives the secret with a key id: `grant/<id>/<epoch>`, `tokens/1`.
+#: Gives the secret with a key id: `grant/<id>/<epoch>`, `tokens/1`, `event-ids/1`.
 Keys = Callable[[str], bytes]
 Datum = Mapping[str, Any]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
-from shutong_core.audit.encoding import text
+from shutong_core.audit.encoding import TEXT_BYTES_MAX, text
 
 SALT_BYTES = 16
 ROW_DIGEST_BYTES = 32
 TOKEN_BYTES = 16
 ID_HASH_BYTES = 8
+_LENGTHS = tuple(size.to_bytes(4, "big") for size in range(TEXT_BYTES_MAX + 1))
 
 
 def row_digest(salt: bytes, body: bytes) -> bytes:
@@ -23,7 +25,21 @@ def id_hash(publisher: str, dataset: str, event_id: str, key: bytes = b"") -> by
     BLAKE2b-64, keyed (≤ 64 bytes) where a key is given, person `shutong-event-id`, over the three
     strings, each with its u32 length; an event id of more than 255 bytes is BAD_EVENT_ID earlier.
     """
-    data = text(publisher) + text(dataset) + text(event_id)
-    return hashlib.blake2b(
-        data, digest_size=ID_HASH_BYTES, key=key, person=b"shutong-event-id"
-    ).digest()
+    return id_hasher(publisher, dataset, key)(event_id.encode())
+
+
+def id_hasher(publisher: str, dataset: str, key: bytes = b"") -> Callable[[bytes], bytes]:
+    """`id_hash` of event ids in UTF-8 (at most 255 bytes) under one publisher and dataset."""
+    begun = hashlib.blake2b(
+        text(publisher) + text(dataset),
+        digest_size=ID_HASH_BYTES,
+        key=key,
+        person=b"shutong-event-id",
+    ).copy
+
+    def hashed(event_id: bytes) -> bytes:
+        whole = begun()
+        whole.update(_LENGTHS[len(event_id)] + event_id)
+        return whole.digest()
+
+    return hashed
