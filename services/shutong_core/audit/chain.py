@@ -7,7 +7,7 @@ a dropped, reordered, altered or invented record shows, also when the bus operat
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from shutong_core.audit.encoding import Reader, fixed, text, u32, u64
@@ -20,6 +20,8 @@ DELIVERY_TAG = "shutong-delivery-v1"
 TERRITORY_TAG = "shutong-territory-v1"
 #: Length that stands for a null key or value, which has no bytes.
 _NULL = b"\xff\xff\xff\xff"
+#: Lengths as they stand before keys and values; longer ones are rare and made when met.
+_LENGTHS = tuple(length.to_bytes(4, "big") for length in range(4096))
 
 
 def genesis(cluster: str, grant: str, lane: int) -> bytes:
@@ -58,6 +60,21 @@ def extend(chain: bytes, records: Iterable[tuple[bytes | None, bytes | None]]) -
             append(len(value).to_bytes(4, "big"))
             append(value)
     return hashlib.sha256(b"".join(parts)).digest()
+
+
+def extend_columns(
+    chain: bytes, keys: Sequence[bytes | None], values: Sequence[bytes | None]
+) -> bytes:
+    """What `extend` gives for the records of two columns, in half the time."""
+    parts: list[bytes | None] = [chain] * (4 * len(keys) + 1)
+    try:
+        parts[1::4] = map(_LENGTHS.__getitem__, map(len, keys))  # type: ignore[arg-type]
+        parts[2::4] = keys
+        parts[3::4] = map(_LENGTHS.__getitem__, map(len, values))  # type: ignore[arg-type]
+        parts[4::4] = values
+        return hashlib.sha256(b"".join(parts)).digest()  # type: ignore[arg-type]
+    except (TypeError, IndexError):  # a null, which has no length, or a long one
+        return extend(chain, zip(keys, values, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,8 @@ from aiokafka.errors import (
 from aiokafka.structs import OffsetAndMetadata, RecordMetadata
 
 from shutong_core.domain.errors import Fatal, Retryable
-from shutong_core.wire.batches import RecordBatch
+from shutong_core.runtime.aiokafka_inside import BatchTooLarge, codec_of, record_batch
+from shutong_core.wire.batches import ColumnBatch, RecordBatch
 
 #: aiokafka waits this long on CONCURRENT_TRANSACTIONS after each commit; 20 ms by default, which
 #: would be most of a small transaction's time. A test pins the aiokafka version this is known for.
@@ -99,6 +100,7 @@ class TransactionalProducer:
         on_end_txn: Callable[[], None] | None = None,
     ) -> None:
         self._deadlines = deadlines
+        self._batch_bytes_max = batch_bytes_max
         self._on_end_txn = on_end_txn
         self._may_end: Callable[[], bool] = _always
         self._end_sent = False
@@ -169,19 +171,15 @@ class TransactionalProducer:
         except (KafkaError, TimeoutError):
             return False
 
-    async def send(self, batch: RecordBatch) -> Awaitable[RecordMetadata]:
+    async def send(self, batch: RecordBatch | ColumnBatch) -> Awaitable[RecordMetadata]:
         """Queue one record batch; the awaitable gives its base offset and log-append time.
 
         Raises TransactionFailed if the batch does not fit into one Kafka record batch.
         """
-        builder = self._producer.create_batch()
-        for record in batch.records:
-            added = builder.append(
-                timestamp=None, key=record.key, value=record.value, headers=list(record.headers)
-            )
-            if added is None:
-                raise TransactionFailed(f"a record batch for {batch.topic} is larger than allowed")
-        builder.close()
+        try:
+            builder = record_batch(batch, codec_of(self._producer), self._batch_bytes_max)
+        except BatchTooLarge as error:
+            raise TransactionFailed(str(error)) from error
         future: Awaitable[RecordMetadata] = await self._bounded(
             self._producer.send_batch(builder, batch.topic, partition=batch.partition),
             self._deadlines.send_s,
