@@ -57,7 +57,9 @@ def test_an_exception_in_generated_code_never_allows(monkeypatch: pytest.MonkeyP
     world, policy = compiled({"grants": {"g": {"condition": "members > 100"}}})
     world.decide()
     (version,) = policy._by_prefix.values()
-    monkeypatch.setattr(version, "decide", lambda *_: 1 // 0)
+    assert version.generated is not None
+    broken = replace(version.generated, run=lambda *_: 1 // 0)
+    monkeypatch.setattr(version, "generated", broken)
     assert world.decide().placements == ()
     assert policy.declined == 1
 

@@ -206,7 +206,7 @@ def test_plans_are_made_only_for_datasets_that_are_asked_for() -> None:
     assert list(policies) == ["minimum-living"]
     assert not asked
     assert policies["minimum-living"] is policies["minimum-living"]
-    assert asked == ["tokens/1"]
+    assert asked == ["tokens/1", "event-ids/1"]
     assert [plan.grants for plan in made] == [(MEIZHOU_GRANT,)]
     with pytest.raises(KeyError):
         policies["another"]

@@ -50,12 +50,11 @@ class CheckWriter:
             self.refuse(None, "repeat")
 
     def refuse(self, reason: Reason | None, variable: str = "", item: str = "") -> None:
-        """Return a refusal for `reason`, or for the one in `variable`."""
+        """End the run with a refusal for `reason`, or for the one in `variable`."""
         told = self.out.constant(reason) if reason is not None else variable
         path = self.out.constant(item)
-        self.out(
-            f"return refused({told}, {path}, publisher, event_id, b, tokens, operation_so_far)"
-        )
+        call = f"refused({told}, {path}, publisher, event_id, b, tokens, operation_so_far)"
+        self.out(f"stopped = {call}", "break")
 
     def nullable(self, item: str) -> bool:
         """Whether the item can be null."""

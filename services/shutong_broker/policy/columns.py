@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from shutong_broker.policy.model import Decision
 from shutong_broker.policy.withholding import Withheld
 
 
@@ -34,6 +35,7 @@ class Columns:
     `token_counts[r]`; `ids` the event id hashes (8 bytes each) of the rows whose byte in
     `id_present` is 1. `shared` are runs of rows [first, end) with those withheld from all of them,
     without those out of scope; `own` the rows withheld from a grant for what stands in them.
+    `stopped` is the refusal of the record after the last row, where that is already known.
     """
 
     rows: int = 0
@@ -47,3 +49,4 @@ class Columns:
     placed: dict[str, Placed] = field(default_factory=dict)
     shared: list[tuple[int, int, tuple[Withheld, ...]]] = field(default_factory=list)
     own: dict[Withheld, list[int]] = field(default_factory=dict)
+    stopped: Decision | None = None

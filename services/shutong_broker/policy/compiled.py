@@ -7,31 +7,41 @@ reading of faults and both implementations give equal decisions for every input.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
+from shutong_broker.policy.checkgen import TOKEN_BYTES
+from shutong_broker.policy.columns import Columns
 from shutong_broker.policy.decidegen import Generated, generate
-from shutong_broker.policy.head import HeadReader
-from shutong_broker.policy.interpret import INBOUND_BYTES_MAX, PolicyInterpreter
+from shutong_broker.policy.head import Head, HeadReader
+from shutong_broker.policy.interpret import PolicyInterpreter
 from shutong_broker.policy.matching import Moment
-from shutong_broker.policy.model import Decision, InboundRecord, LaneFacts
+from shutong_broker.policy.model import (
+    Decision,
+    InboundRecord,
+    LaneFacts,
+    Operation,
+    Placement,
+)
 from shutong_broker.policy.plan import DatasetPlan, SchemaPlan
-from shutong_broker.policy.walkrun import Declined
+from shutong_broker.policy.withholding import WithheldGrants
+from shutong_core.domain.reasons import Reason
 from shutong_core.domain.regions import RegionTable
 from shutong_core.wire.framing import PREFIX_BYTES, frame_prefix
 
+_NO_SALT = b""
+
 
 class _Version:
-    """One schema version: its plan, its function once a record asked for it, the present moment.
+    """One schema version: its plan, its function once a record asked for it, the present moment."""
 
-    `decide` raises Declined where the interpreter must decide.
-    """
+    __slots__ = ("generated", "moment", "plan", "prefix", "problem", "schema_id")
 
-    __slots__ = ("decide", "generated", "moment", "plan", "problem")
-
-    def __init__(self, plan: SchemaPlan) -> None:
+    def __init__(self, plan: SchemaPlan, schema_id: int) -> None:
         self.plan = plan
+        self.schema_id = schema_id
+        self.prefix = frame_prefix(schema_id)
         self.generated: Generated | None = None
-        self.decide: Callable[..., Decision] = _never
         self.moment: Moment | None = None
         self.problem = ""
 
@@ -40,22 +50,25 @@ class _Version:
         if self.generated is not None or self.problem:
             return
         try:
-            self.generated = generate(dataset, self.plan, table)
+            self.generated = generate(dataset, self.plan, self.schema_id, table)
         except Exception as error:  # the interpreter decides then, by the same rules
             self.problem = f"{type(error).__name__}: {error}"
-        else:
-            self.decide = self.generated.decide
 
-    def moment_at(self, now_ms: int) -> Moment:
-        """What holds at `now_ms`. Raises Declined if there is no function."""
+    def run(
+        self,
+        records: Sequence[InboundRecord],
+        salt: bytes,
+        repeat: Reason | None,
+        now_ms: int,
+        read: Callable[[Any], Head | None],
+    ) -> Columns | None:
+        """The columns of the first of `records`; None if there is no function."""
         if self.generated is None:
-            raise Declined
-        self.moment = self.generated.matcher.moment(now_ms)
-        return self.moment
-
-
-def _never(*_: object) -> Decision:
-    raise Declined
+            return None
+        moment = self.moment
+        if moment is None or not moment.from_ms <= now_ms < moment.until_ms:
+            moment = self.moment = self.generated.matcher.moment(now_ms)
+        return self.generated.run(records, salt, repeat, moment, read)
 
 
 class CompiledPolicy:
@@ -66,16 +79,16 @@ class CompiledPolicy:
         self._table = table
         self._interpreter = PolicyInterpreter(plan, table)
         self._heads = HeadReader(plan, table)
-        self._dataset = plan.dataset.id if plan.in_force else None
         versions: dict[int, _Version] = {}
         self._by_prefix: dict[bytes, _Version] = {}
         self._by_guid: dict[str, _Version] = {}
+        for key, of in plan.schemas.items() if plan.in_force else ():
+            if not isinstance(key, str):
+                version = versions[id(of)] = _Version(of, key)
+                self._by_prefix[version.prefix] = version
         for key, of in plan.schemas.items():
-            version = versions.setdefault(id(of), _Version(of))
-            if isinstance(key, str):
-                self._by_guid[key] = version
-            else:
-                self._by_prefix[frame_prefix(key)] = version
+            if isinstance(key, str) and id(of) in versions:
+                self._by_guid[key] = versions[id(of)]
         #: Records that the interpreter decided; for tests and figures.
         self.declined = 0
 
@@ -100,41 +113,99 @@ class CompiledPolicy:
         publisher, event_id = head.publisher, head.event_id
         return (publisher, event_id) if publisher and event_id is not None else None
 
+    def prepare(self) -> Iterator[None]:
+        """Make the functions of all schema versions, one a step."""
+        for version in dict.fromkeys(self._by_prefix.values()):
+            version.generate(self._plan, self._table)
+            yield
+
+    def run(self, records: Sequence[InboundRecord], salt: bytes, now_ms: int) -> Columns:
+        """Decide from the first of `records` (all of this dataset) on, see `DatasetPolicy.run`."""
+        value = records[0].value
+        version = None if value is None else self._by_prefix.get(value[:PREFIX_BYTES])
+        if version is None:
+            return Columns()
+        version.generate(self._plan, self._table)
+        try:
+            columns = version.run(records, salt, None, now_ms, self._heads.read)
+        except Exception:  # never an allowance: each is decided alone
+            columns = None
+        return columns or Columns()
+
     def decide(self, record: InboundRecord, facts: LaneFacts, now_ms: int) -> Decision:
         """All verdicts of `record` at `now_ms` (milliseconds since the epoch, UTC)."""
         try:
-            dataset, partition, offset, key, value, headers, arrived_ms = record
-            if key is not None and value is not None and dataset == self._dataset:
-                head = self._heads.read(headers)
-                if head is not None and len(value) + len(key) <= INBOUND_BYTES_MAX:
-                    if head.guid is None:
-                        version = self._by_prefix.get(value[:PREFIX_BYTES])
-                        body = value[PREFIX_BYTES:]
-                    else:
-                        version, body = self._by_guid.get(head.guid), value
-                    if version is not None:
-                        moment = version.moment
-                        if moment is None or not moment.from_ms <= now_ms < moment.until_ms:
-                            version.generate(self._plan, self._table)
-                            moment = version.moment_at(now_ms)
-                        return version.decide(
-                            body, key, partition, offset, arrived_ms, head, facts.repeat, moment
-                        )
-        except Exception:  # noqa: S110 - not canonical, or unforeseen: never an allowance
-            pass
-        self.declined += 1
-        return self._interpreter.decide(record, facts, now_ms)
+            decision = self._alone(record, facts, now_ms)
+        except Exception:  # not canonical, or unforeseen: never an allowance
+            decision = None
+        if decision is None:
+            self.declined += 1
+            decision = self._interpreter.decide(record, facts, now_ms)
+        return decision
+
+    def _alone(self, record: InboundRecord, facts: LaneFacts, now_ms: int) -> Decision | None:
+        """The decision by the generated function; None where the interpreter must decide."""
+        head = self._heads.read(record.headers)
+        if head is None or record.value is None or record.dataset != self.dataset:
+            return None
+        if head.guid is None:
+            version = self._by_prefix.get(record.value[:PREFIX_BYTES])
+        else:
+            version = self._by_guid.get(head.guid)
+        if version is None:
+            return None
+        if head.guid is not None:
+            record = record._replace(value=version.prefix + record.value)
+            head = head._replace(guid=None)
+        version.generate(self._plan, self._table)
+        columns = version.run((record,), _NO_SALT, facts.repeat, now_ms, lambda _: head)
+        if columns is None or not columns.rows:
+            return None if columns is None else columns.stopped
+        return self._decision(record, head, columns)
+
+    def _decision(self, record: InboundRecord, head: Head, columns: Columns) -> Decision:
+        """The one row of `columns` as a decision."""
+        own = tuple(columns.own)
+        shared = columns.shared[0][2] if columns.shared else ()
+        reached = frozenset([*columns.placed, *(each.grant for each in own)])
+        return Decision(
+            refusal=None,
+            path="",
+            publisher=head.publisher,
+            event_id=head.event_id,
+            body=(record.value or b"")[PREFIX_BYTES:],
+            tokens=tuple(
+                columns.tokens[at : at + TOKEN_BYTES]
+                for at in range(0, len(columns.tokens), TOKEN_BYTES)
+            ),
+            operation=_OPERATIONS[columns.operations[0]],
+            placements=tuple(
+                Placement(
+                    grant,
+                    placed.keys[0],
+                    placed.values[0],
+                    placed.headers[0] if placed.headers else (),
+                )
+                for grant, placed in columns.placed.items()
+            ),
+            withheld=WithheldGrants(shared, own, _Reached(self.grants, reached)),
+        )
 
     def explain_source(self) -> str:
         """The generated text of every schema version, in the order of the list; for people."""
-        parts = []
-        seen: set[int] = set()
-        for version in self._by_prefix.values():
-            if id(version) not in seen:
-                seen.add(id(version))
-                version.generate(self._plan, self._table)
-                parts.append(_explained(version))
-        return "\n".join(parts)
+        for _ in self.prepare():
+            pass
+        return "\n".join(_explained(each) for each in dict.fromkeys(self._by_prefix.values()))
+
+
+_OPERATIONS = {operation.number: operation for operation in Operation}
+
+
+class _Reached(NamedTuple):
+    """Fits `withholding.Matched`."""
+
+    everyone: Sequence[str]
+    reached: frozenset[str]
 
 
 def _explained(version: _Version) -> str:

@@ -1,4 +1,4 @@
-"""Generates the decision on one schema version: walk, checks, verdicts, one function.
+"""Generates the decision on one schema version: a loop of walk, checks, verdicts, one function.
 
 Beside it stand small functions, one for each form of condition and projection that grants have,
 called with what differs between grants of one form. The text is the same for the same schema and
@@ -7,12 +7,14 @@ list, and made to be read: `shutong policy explain` shows it.
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from shutong_broker.policy.checkgen import CannotCompile, CheckWriter
+from shutong_broker.policy.columns import Columns
 from shutong_broker.policy.conditiongen import ConditionText
 from shutong_broker.policy.decideneeds import (
     Layout,
@@ -23,19 +25,21 @@ from shutong_broker.policy.decideneeds import (
     placeable,
 )
 from shutong_broker.policy.emit import Emission
+from shutong_broker.policy.gathering import Gathering
 from shutong_broker.policy.keyedhash import hidden_key
 from shutong_broker.policy.matching import Candidate, Matcher
 from shutong_broker.policy.minors import any_under_14
-from shutong_broker.policy.model import Decision, Operation, Placement
+from shutong_broker.policy.model import Decision, Operation
 from shutong_broker.policy.plan import DatasetPlan, GrantPlan, ProjectionPlan, SchemaPlan
 from shutong_broker.policy.rawvalues import raw_mask
 from shutong_broker.policy.walkgen import WalkWriter
 from shutong_broker.policy.walkrun import UUID_FORM, Declined, decline, length, varint
-from shutong_broker.policy.withholding import NONE_WITHHELD, Withheld, WithheldGrants
+from shutong_broker.policy.withholding import NONE_WITHHELD, Withheld
 from shutong_core.domain.reasons import Reason
 from shutong_core.domain.regions import RegionTable
 from shutong_core.wire.framing import frame_prefix
 from shutong_core.wire.shapes import RANGES, Nullable, inner
+from shutong_core.wire.topics import INBOUND_BYTES_MAX
 
 #: What a birth date may be taken from as a moment, and what one day of it counts.
 _DAYS = {"timestamp-millis": 86_400_000, "timestamp-micros": 86_400_000_000}
@@ -45,14 +49,19 @@ _DAYS = {"timestamp-millis": 86_400_000, "timestamp-micros": 86_400_000_000}
 class Generated:
     """A schema version ready to decide: the function, its grants, the text it was made from."""
 
-    decide: Callable[..., Decision]
+    run: Callable[..., Columns]
     matcher: Matcher
     source: str
 
 
-def generate(dataset: DatasetPlan, plan: SchemaPlan, table: RegionTable) -> Generated:
-    """The decision on `plan`'s records. Raises CannotCompile where only the interpreter can."""
-    return _Generator(dataset, plan, table).generate()
+def generate(
+    dataset: DatasetPlan, plan: SchemaPlan, schema_id: int, table: RegionTable
+) -> Generated:
+    """The decision on `plan`'s records, framed with `schema_id`.
+
+    Raises CannotCompile where only the interpreter can decide.
+    """
+    return _Generator(dataset, plan, schema_id, table).generate()
 
 
 def refused(
@@ -69,16 +78,14 @@ def refused(
 
 _NAMESPACE: dict[str, Any] = {
     "Declined": Declined,
-    "Decision": Decision,
-    "Placement": Placement,
+    "Gathering": Gathering,
     "PUT": Operation.PUT,
     "decline": decline,
-    "WithheldGrants": WithheldGrants,
     "join": b"".join,
     "length": length,
-    "new": tuple.__new__,
     "number": int.from_bytes,
     "refused": refused,
+    "sha256": hashlib.sha256,
     "unpack_double": struct.Struct("<d").unpack_from,
     "unpack_float": struct.Struct("<f").unpack_from,
     "uuid_form": UUID_FORM.fullmatch,
@@ -86,42 +93,73 @@ _NAMESPACE: dict[str, Any] = {
     "under_14": any_under_14,
 }
 
+#: From one record of the run to its body and head. Other schema versions, headers at fault and
+#: what is too large end the run.
+_BEGIN = """\
+_, partition, offset, key, value, headers, arrived_ms = record
+if value[:5] != {prefix} or len(value) + len(key) > {limit}:
+    break
+b = value[5:]
+head = read(headers)
+if head is None:
+    break
+publisher, event_id, operation, fault, jurisdiction, guid, id_hash = head
+if guid is not None:
+    break"""
+
 _VERDICTS = """\
-placements = []
-withheld = ()
-made = {}
-young = None
-for grant, condition, literals, not_met, minor, share, project, pieces, hide, events in found:
-    if condition is not None and not condition(r, literals):
-        withheld += (not_met,)
-        continue
-    if minor is not None:
-        if young is None:
-            young = is_young(r, moment)
-        if young:
-            withheld += (minor,)
+match = moment[{regions}]
+if match.shared is not shared:
+    gathering.share(row, shared)
+    shared = match.shared
+found = bound.get(match)
+if found is None:
+    found = gathering.bind(match)
+if found:
+    r = ({row},)
+    young = None
+    made = {{}}
+    for condition, literals, unmet, minor, share, project, pieces, hide, events, out in found:
+        if condition is not None and not condition(r, literals):
+            unmet(row)
             continue
-    value = made.get(share)
-    if value is None:
-        value = made[share] = project(r, pieces)
-    placements.append(new(Placement, (
-        grant,
-        key if hide is None else hide(key),
-        value,
-        () if events is None else events(operation, partition, offset, arrived_ms),
-    )))
-return new(Decision, (
-    None, "", publisher, event_id, b, tokens, operation, (*placements,),
-    WithheldGrants(match.shared, withheld, match) if withheld else match.all_placed,
-))"""
+        if minor is not None:
+            if young is None:
+                young = is_young(r, moment)
+            if young:
+                minor(row)
+                continue
+        if share is None:
+            value = project(r, pieces)
+        else:
+            value = made.get(share)
+            if value is None:
+                value = made[share] = project(r, pieces)
+        add_row, add_key, add_value, add_headers = out
+        if events is not None:
+            add_headers(events(operation, partition, offset, arrived_ms))
+        add_key(key if hide is None else hide(key))
+        add_value(value)
+        add_row(row)"""
+
+_END = """\
+add_digest(sha256(salt + b).digest())
+add_tokens(tokens)
+add_publisher(publisher)
+add_operation(operation)
+add_id(id_hash)
+row += 1"""
 
 
 class _Generator:
     """One generation."""
 
-    def __init__(self, dataset: DatasetPlan, plan: SchemaPlan, table: RegionTable) -> None:
+    def __init__(
+        self, dataset: DatasetPlan, plan: SchemaPlan, schema_id: int, table: RegionTable
+    ) -> None:
         self.dataset = dataset
         self.plan = plan
+        self.prefix = frame_prefix(schema_id)
         self.table = table
         self.layout: Layout = layout_of(plan)
         self.grants = tuple(placeable(plan, self.layout))
@@ -134,14 +172,14 @@ class _Generator:
         """Text, then functions, then the grants that call them."""
         forms = [(grant, self.condition(grant), self.projection(grant)) for grant in self.grants]
         self.young()
-        self.decide()
+        self.run()
         namespace = self.out.build()
         candidates = {
             grant.grant.id: self.candidate(grant, namespace, condition, projection)
             for grant, condition, projection in forms
         }
         matcher = Matcher(self.dataset.grants, self.plan.grants, candidates, self.roles, self.table)
-        return Generated(namespace["decide"], matcher, self.out.text)
+        return Generated(namespace["run"], matcher, self.out.text)
 
     def function(self, kind: str, returned: str) -> str:
         """The name of the function (r, k) that returns `returned`; one for each text."""
@@ -236,34 +274,36 @@ class _Generator:
             test = "True"
         return f"({value} is not None and {test})"
 
-    def decide(self) -> None:
+    def run(self) -> None:
         """The main function; its walk keeps what the rest of the text turned out to need."""
         out = self.out
-        head = "def decide(b, key, partition, offset, arrived_ms, head, repeat, moment):"
-        with out.block(head):
-            mark = len(out.lines)
-            CheckWriter(out, self.layout, self.dataset, self.plan).write()
-            self.verdicts()
-            rest = out.lines[mark:]
-            del out.lines[mark:]
-            WalkWriter(out, self.plan.schema.record, self.layout.needs).write()
-            out("publisher, event_id, operation, fault, jurisdiction, _ = head")
-            out.lines += rest
+        with out.block("def run(records, salt, repeat, moment, read):"):
+            out("row = 0", "shared = stopped = None")
+            out("gathering = Gathering()", "bound = gathering.bound")
+            out("add_digest, add_tokens, add_publisher, add_operation, add_id = gathering.adders")
+            with out.block("try:"), out.block("for record in records:"):
+                prefix = out.constant(self.prefix)
+                out(*_BEGIN.format(prefix=prefix, limit=INBOUND_BYTES_MAX).splitlines())
+                self.decision()
+            with out.block("except Exception:"):
+                out("pass  # the record after the last row is decided alone, by the plain rules")
+            out("gathering.share(row, shared)")
+            out("return gathering.columns(row, stopped)")
 
-    def verdicts(self) -> None:
-        """From the record's regions to its placements."""
+    def decision(self) -> None:
+        """From the body and head of one record to its columns."""
         out = self.out
+        mark = len(out.lines)
+        CheckWriter(out, self.layout, self.dataset, self.plan).write()
         regions = [self.layout.value(item) for item in self.roles]
         raws = f"({', '.join(regions)})" if len(regions) > 1 else "".join(regions) or "None"
-        out(f"match = moment[{raws}]", "found = match.candidates")
-        with out.block("if not found:"):
-            out(
-                "return new(Decision, (",
-                '    None, "", publisher, event_id, b, tokens, operation, (), match.all_placed,',
-                "))",
-            )
-        out(f"r = ({', '.join(self.layout.row)},)")
-        out(*_VERDICTS.splitlines())
+        text = _VERDICTS.format(regions=raws, row=", ".join(self.layout.row))
+        out(*text.splitlines())
+        out(*_END.splitlines())
+        rest = out.lines[mark:]
+        del out.lines[mark:]
+        WalkWriter(out, self.plan.schema.record, self.layout.needs).write()
+        out.lines += rest
 
     def candidate(
         self,

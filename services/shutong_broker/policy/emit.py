@@ -71,7 +71,7 @@ class Emission:
 
 
 #: All of Python's own that generated code may use.
-_BUILTINS = {"abs": abs, "len": len, "range": range, "set": set}
+_BUILTINS = {"Exception": Exception, "abs": abs, "len": len, "range": range, "set": set}
 
 
 @lru_cache(maxsize=_TEXTS_MAX)

@@ -6,11 +6,13 @@ bytes. Whatever is not of that plain form goes through `read_headers`, which hol
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from shutong_broker.policy.model import Operation
 from shutong_broker.policy.plan import DatasetPlan
 from shutong_broker.policy.regionmemo import RegionFlags
+from shutong_core.audit.digests import id_hasher
 from shutong_core.domain.reasons import Reason
 from shutong_core.domain.regions import RegionTable
 from shutong_core.wire.headers import (
@@ -23,7 +25,7 @@ from shutong_core.wire.headers import (
 )
 
 _new = tuple.__new__
-_NOBODY: tuple[str, RegionFlags | None] = ("", None)
+_Hasher = Callable[[bytes], bytes | None]
 _TYPES_MAX = 64
 _PUBLISHERS_MAX = 16_384
 
@@ -34,6 +36,7 @@ class Head(NamedTuple):
     `publisher` is "" if unknown. `operation` is what ce_type tells, where the dataset has no
     operation item; `fault` is set if it may not be that. `jurisdiction` tells of a region's raw
     value whether the publisher may write for it; None if it may not write the dataset at all.
+    `id_hash` stands for the event id in the audit, None if there is none or no publisher.
     """
 
     publisher: str
@@ -42,6 +45,18 @@ class Head(NamedTuple):
     fault: Reason | None
     jurisdiction: RegionFlags | None
     guid: str | None
+    id_hash: bytes | None
+
+
+class _Writer(NamedTuple):
+    """A publisher as every record of it sees it."""
+
+    publisher: str
+    jurisdiction: RegionFlags | None
+    id_hash: _Hasher
+
+
+_NOBODY = _Writer("", None, lambda _: None)
 
 
 class HeadReader:
@@ -54,26 +69,38 @@ class HeadReader:
             for organisation, regions in plan.jurisdictions.items()
         }
         self._types: dict[bytes, tuple[Operation, Reason | None]] = {}
-        self._publishers: dict[bytes, tuple[str, RegionFlags | None]] = {}
-        sole = (plan.sole_publisher or "") if plan.dataset.inbound == "own_client" else None
-        self._sole = None if sole is None else (sole, self._jurisdiction(sole))
-        self._last: tuple[Any, Head | None] = (None, None)
+        self._publishers: dict[bytes, _Writer] = {}
+        self._untold = self._told(None)
+        self._sole: _Writer | None = None
+        if plan.dataset.inbound == "own_client":
+            self._sole = self._writer(plan.sole_publisher or "")
 
     def read(self, headers: Any) -> Head | None:
         """The head; None if the headers hold a fault, which the interpreter then names."""
-        last, head = self._last
-        if headers is last and headers.__class__ is tuple:
-            return head  # asked for the record's identity just before
+        if len(headers) == 2:  # what the producer service writes for most datasets
+            (first, writer), (second, value) = headers
+            known = self._publishers.get(writer)
+            if (
+                first == PUBLISHER_HEADER
+                and second == EVENT_ID_HEADER
+                and known is not None
+                and value is not None
+                and 0 < len(value) <= EVENT_ID_CHARS_MAX
+                and value.isascii()
+            ):
+                publisher, jurisdiction, id_hash = self._sole or known
+                event_id = value.decode()
+                if event_id.isprintable():
+                    operation, fault = self._untold
+                    told = (publisher, event_id, operation, fault, jurisdiction, None)
+                    return _new(Head, (*told, id_hash(value)))
         head = self._plain(headers)
-        if head is None:
-            head = self._strict(headers)
-        self._last = (headers, head)
-        return head
+        return head if head is not None else self._strict(headers)
 
     def _plain(self, headers: Any) -> Head | None:  # noqa: C901, PLR0911 - one pass
         """The head of headers in the usual form; None if they are not in it."""
         writer = _NOBODY
-        event_id = ce_type = None
+        event_id = ce_type = raw = None
         found = 0
         for name, value in headers:
             if name == PUBLISHER_HEADER:
@@ -89,6 +116,7 @@ class HeadReader:
                 event_id, bit = value.decode(), 2
                 if not event_id.isprintable():
                     return None
+                raw = value
             elif name == TYPE_HEADER:
                 ce_type, bit = value, 4
                 if value not in self._types:
@@ -98,9 +126,10 @@ class HeadReader:
             if found & bit:
                 return None
             found |= bit
-        operation, fault = self._types[ce_type] if ce_type is not None else self._told(None)
-        publisher, jurisdiction = self._sole or writer
-        return _new(Head, (publisher, event_id, operation, fault, jurisdiction, None))
+        operation, fault = self._types[ce_type] if ce_type is not None else self._untold
+        publisher, jurisdiction, id_hash = self._sole or writer
+        hashed = id_hash(raw) if raw is not None else None
+        return _new(Head, (publisher, event_id, operation, fault, jurisdiction, None, hashed))
 
     def _strict(self, headers: Any) -> Head | None:
         read = read_headers(headers)
@@ -109,16 +138,21 @@ class HeadReader:
         found = dict(headers)
         writer, told = _NOBODY, self._told(read.ce_type)
         if read.publisher in self._plan.systems:
-            writer = (read.publisher, self._jurisdiction(read.publisher))
+            writer = self._writer(read.publisher)
             if len(self._publishers) < _PUBLISHERS_MAX:
                 self._publishers[found[PUBLISHER_HEADER]] = writer
         if read.ce_type is not None and len(self._types) < _TYPES_MAX:
             self._types[found[TYPE_HEADER]] = told
-        publisher, jurisdiction = self._sole or writer
-        return Head(publisher, read.event_id, *told, jurisdiction, read.schema_guid)
+        publisher, jurisdiction, id_hash = self._sole or writer
+        hashed = id_hash(read.event_id.encode()) if read.event_id is not None else None
+        return Head(publisher, read.event_id, *told, jurisdiction, read.schema_guid, hashed)
 
-    def _jurisdiction(self, publisher: str) -> RegionFlags | None:
-        return self._jurisdictions.get(publisher.partition("/")[0])
+    def _writer(self, publisher: str) -> _Writer:
+        if not publisher:
+            return _NOBODY
+        jurisdiction = self._jurisdictions.get(publisher.partition("/")[0])
+        hasher = id_hasher(publisher, self._plan.dataset.id, self._plan.id_key)
+        return _Writer(publisher, jurisdiction, hasher)
 
     def _told(self, ce_type: str | None) -> tuple[Operation, Reason | None]:
         told = operation_of(ce_type)

@@ -35,9 +35,8 @@ from shutong_core.wire.headers import (
     read_headers,
 )
 from shutong_core.wire.keys import delivered_key, partition_of
+from shutong_core.wire.topics import INBOUND_BYTES_MAX
 
-#: Largest inbound value and key together, as the topic is configured.
-INBOUND_BYTES_MAX = 1024 * 1024
 TOKEN_BYTES = 16
 
 
