@@ -78,6 +78,11 @@ Measure = Callable[[Bench], list[Result]]
 #: Bar → module and function; imported when measured, so that one bar's fault is its own.
 BARS: dict[str, str] = {
     "throughput": "bench.bar_throughput:measure",
+    "latency": "bench.bar_latency:measure",
+    "scale": "bench.bar_scale:measure",
+    "territory": "bench.bar_territory:measure",
+    "sharing": "bench.bar_sharing:measure",
+    "switch": "bench.bar_switch:measure",
 }
 
 

@@ -1,0 +1,76 @@
+"""A round of draining: records wait on inbound, a broker starts, the audit says how fast it was."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import audittrail, flow
+from bench.children import BrokerChild, wait_until
+from bench.stage import Stage
+
+DRAINED_S_MAX = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """Records decided and placed per second; records refused; median length of a transaction."""
+
+    rate: float
+    placed_rate: float
+    refused: int
+    transaction_ms: float
+    rss_mb: float
+    cpu_s: float
+
+
+def drain(
+    stage: Stage,
+    targets: Mapping[str, int],
+    records: Sequence[flow.Made],
+    mark: str,
+    total: int,
+    env: Mapping[str, str] | None = None,
+    profile: str | None = None,
+) -> Drained:
+    """Fill `total` records over topics (→ schema id), then let one broker process take them."""
+    audit = stage.topics.audit
+    since = audittrail.ends(stage.bootstrap, audit)
+    flow.fill(stage.bootstrap, targets, records, mark, total)
+    with stage.brokers(1, env, command=profiled(profile)) as (broker,):
+        wait_decided(broker, total)
+        rss, cpu = broker.rss_mb, broker.cpu_s
+    found = audittrail.blocks(stage.bootstrap, audit, since)
+    if sum(block.rows for block in found) != total:
+        raise RuntimeError(f"{sum(block.rows for block in found)} of {total} records decided")
+    speed = audittrail.rate(found)
+    return Drained(
+        rate=speed,
+        placed_rate=speed * sum(block.placed for block in found) / total,
+        refused=sum(block.refused for block in found),
+        transaction_ms=audittrail.transaction_ms(found),
+        rss_mb=rss,
+        cpu_s=cpu,
+    )
+
+
+def wait_decided(broker: BrokerChild, total: int) -> None:
+    """Wait until this process has decided so many records since it started."""
+    wait_until(
+        lambda: broker.total("shutong_decisions_total") >= total,
+        DRAINED_S_MAX,
+        f"{total} records decided",
+        [broker],
+    )
+    time.sleep(0.2)
+
+
+def profiled(directory: str | None) -> tuple[str, ...]:
+    """How to start a broker: as the product does, or under cProfile with its statistics there."""
+    if directory is None:
+        return ("-m", "shutong_broker")
+    os.environ["BENCH_PROFILE"] = directory
+    return (str(Path(__file__).with_name("profiled_broker.py")),)
