@@ -1,86 +1,53 @@
-"""Signed changes of the responsibility list, as topic control.lists carries them.
+"""Signed changes of the responsibility list: made by control, taken one after the other.
 
-A record is RFC 8785 JSON `{"body": …, "key": key id, "signature": base64}` with an Ed25519
-signature (RFC 8032) over the RFC 8785 form of `body`. A change that is too large for one record
-goes in parts, which hold together by number, hashes and position. Only a change that leads from
-the list held to the very hash it names is taken; everything else is refused and the last good
-list stays. Signing and verifying are passed in, so nothing here knows a key.
+A change that is too large for one record goes in parts, which hold together by number, hashes and
+position. Only a change that leads from the list held to the very hash it names is taken;
+everything else is refused and the last good list stays. The records themselves: `changerecords`.
 """
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
-import rfc8785
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
+from shutong_core.domain.canonical import canonical
+from shutong_core.domain.changerecords import (
+    PART_BYTES_MAX,
+    PARTS_MAX,
+    Change,
+    Signer,
+    Verify,
+    decode_change,
+    decoding,
+    encode_change,
+)
 from shutong_core.domain.errors import Rejected
-from shutong_core.domain.version import AnyRow, ListVersion, next_version, parse_row
+from shutong_core.domain.steps import Steps, run
+from shutong_core.domain.version import AnyRow, ListVersion, advancing, next_version
 
-PART_BYTES_MAX = 512 * 1024
-PARTS_MAX = 1024
+__all__ = [
+    "NO_PREVIOUS",
+    "PARTS_MAX",
+    "PART_BYTES_MAX",
+    "SNAPSHOT_EVERY",
+    "Assembler",
+    "Change",
+    "Signer",
+    "Verify",
+    "apply",
+    "decode_change",
+    "difference",
+    "encode_change",
+    "make_change",
+    "make_snapshot",
+]
+
 #: What a part holds beside its rows: numbers, hashes, key id, signature.
 _ENVELOPE_BYTES = 2048
 #: `previous` of the first version.
 NO_PREVIOUS = "0" * 64
 #: A snapshot is written after each version that this divides.
 SNAPSHOT_EVERY = 1000
-# Said in the signed bytes, so that a signature made for another purpose never fits.
-_TYPE = "shutong-list-change-v1"
-
-Verify = Callable[[str, bytes, bytes], bool]
-"""(key id, signed bytes, signature) -> whether a trusted key of that id made the signature."""
-
-
-class Signer(Protocol):
-    """An Ed25519 key that signs."""
-
-    @property
-    def key_id(self) -> str:
-        """Name under which readers find the public key."""
-        ...
-
-    def sign(self, data: bytes) -> bytes:
-        """The signature over `data` (64 bytes)."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One part (0-based `part` of `parts`) of the step from the list `previous` to version `n`.
-
-    `previous` and `list_digest` are list hashes in hex; `effective_ms` is milliseconds since 1970.
-    A `snapshot` repeats version `n` whole, for readers that hold nothing.
-    """
-
-    n: int
-    part: int
-    parts: int
-    previous: str
-    upserts: tuple[AnyRow, ...]
-    removals: tuple[str, ...]
-    list_digest: str
-    effective_ms: int
-    snapshot: bool = False
-
-    def body(self) -> dict[str, Any]:
-        """The signed part of the record, as JSON values."""
-        return {
-            "type": _TYPE,
-            "n": self.n,
-            "part": self.part,
-            "parts": self.parts,
-            "previous": self.previous,
-            "upserts": [row.body() for row in self.upserts],
-            "removals": list(self.removals),
-            "list_digest": self.list_digest,
-            "effective_ms": self.effective_ms,
-            "snapshot": self.snapshot,
-        }
 
 
 def difference(
@@ -134,85 +101,15 @@ def _parts(whole: Change, upserts: Sequence[AnyRow], removals: Sequence[str]) ->
         return groups[-1]
 
     for row_id in sorted(removals):
-        group_for(len(rfc8785.dumps(row_id)) + 1, row_id[:80])[1].append(row_id)
+        group_for(len(canonical(row_id)) + 1, row_id[:80])[1].append(row_id)
     for row in sorted(upserts, key=lambda one: one.row_id):
-        group_for(len(rfc8785.dumps(row.body())) + 1, row.row_id)[0].append(row)
+        group_for(len(canonical(row.body())) + 1, row.row_id)[0].append(row)
     if len(groups) > PARTS_MAX:
         raise Rejected(f"the change needs {len(groups)} parts, {PARTS_MAX} are allowed")
     return tuple(
         replace(whole, part=index, parts=len(groups), upserts=tuple(put), removals=tuple(gone))
         for index, (put, gone) in enumerate(groups)
     )
-
-
-def encode_change(change: Change, signer: Signer) -> bytes:
-    """The record of one part, signed. Raises Rejected if it exceeds PART_BYTES_MAX."""
-    body = change.body()
-    signature = signer.sign(rfc8785.dumps(body))
-    record = rfc8785.dumps(
-        {"body": body, "key": signer.key_id, "signature": base64.b64encode(signature).decode()}
-    )
-    if len(record) > PART_BYTES_MAX:
-        raise Rejected(f"part {change.part} of change {change.n} has {len(record)} bytes")
-    return record
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    type: str = Field(pattern=f"^{_TYPE}$")
-    n: int = Field(ge=1)
-    part: int = Field(ge=0)
-    parts: int = Field(ge=1, le=PARTS_MAX)
-    previous: str = Field(pattern=r"^[0-9a-f]{64}$")
-    upserts: list[dict[str, Any]]
-    removals: list[str]
-    list_digest: str = Field(pattern=r"^[0-9a-f]{64}$")
-    effective_ms: int = Field(ge=0)
-    snapshot: bool
-
-
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    body: dict[str, Any]
-    key: str = Field(max_length=200)
-    signature: str = Field(max_length=88)  # 64 bytes in base64
-
-
-def decode_change(data: bytes, verify: Verify) -> Change:
-    """The part in one record. Raises Rejected unless it is canonical, signed and well-formed."""
-    if len(data) > PART_BYTES_MAX:
-        raise Rejected(f"a change record has {len(data)} bytes, {PART_BYTES_MAX} are allowed")
-    try:
-        document = json.loads(data, parse_constant=_no_constant)
-        if rfc8785.dumps(document) != data:
-            raise Rejected("a change record is not in RFC 8785 form")
-        record = _Record.model_validate(document)
-        signed = rfc8785.dumps(record.body)
-        signature = base64.b64decode(record.signature, validate=True)
-        if base64.b64encode(signature).decode() != record.signature:
-            raise Rejected("the signature of a change is not in canonical base64")
-        if not verify(record.key, signed, signature):
-            raise Rejected(f"a change is not signed by a trusted key (key id {record.key!r})")
-        body = _Body.model_validate(record.body)
-        change = Change(
-            n=body.n,
-            part=body.part,
-            parts=body.parts,
-            previous=body.previous,
-            upserts=tuple(parse_row(row) for row in body.upserts),
-            removals=tuple(body.removals),
-            list_digest=body.list_digest,
-            effective_ms=body.effective_ms,
-            snapshot=body.snapshot,
-        )
-        if rfc8785.dumps(change.body()) != signed:
-            # Else a field that this release reads differently could pass unseen.
-            raise Rejected(f"change {body.n} says a row in another form than this release does")
-    except (ValidationError, ValueError, RecursionError) as error:
-        raise Rejected(f"a change record cannot be read: {_short(error)}") from error
-    return change
 
 
 class Assembler:
@@ -223,9 +120,16 @@ class Assembler:
     false.
     """
 
-    def __init__(self, verify: Verify, version: ListVersion | None = None) -> None:
+    def __init__(
+        self,
+        verify: Verify,
+        version: ListVersion | None = None,
+        known: ListVersion | None = None,
+    ) -> None:
+        """`version` is held already; rows of `known` are used again where they are the same."""
         self._verify = verify
         self._version = version
+        self._known = known
         self._waiting: list[Change] = []
 
     @property
@@ -243,7 +147,11 @@ class Assembler:
 
         Raises Rejected for what is unsigned, older, out of place or broken.
         """
-        change = decode_change(data, self._verify)
+        return run(self.adding(data))
+
+    def adding(self, data: bytes) -> Steps[ListVersion | None]:
+        """`add` in steps. Add nothing else before they are done."""
+        change = yield from decoding(data, self._verify, self._version or self._known)
         self._check_place(change)
         if change.part == 0:
             self._waiting = []
@@ -253,7 +161,7 @@ class Assembler:
         parts, self._waiting = self._waiting, []
         if change.snapshot and self._version is not None:
             return None  # repeats what is held: its hash was compared in _check_place
-        self._version = _take(self._version, parts)
+        self._version = yield from _taking(self._version, parts)
         return self._version
 
     def _check_place(self, change: Change) -> None:
@@ -297,26 +205,21 @@ def apply(previous: ListVersion | None, records: Iterable[bytes], verify: Verify
     return assembler.version
 
 
-def _take(held: ListVersion | None, parts: Sequence[Change]) -> ListVersion:
+def _taking(held: ListVersion | None, parts: Sequence[Change]) -> Steps[ListVersion]:
     first = parts[0]
-    upserts = [row for part in parts for row in part.upserts]
+    upserts = {
+        row.row_id: (row, digest)
+        for part in parts
+        for row, digest in zip(
+            part.upserts, part.digests or [row.digest() for row in part.upserts], strict=True
+        )
+    }
     removals = [row_id for part in parts for row_id in part.removals]
-    touched = [row.row_id for row in upserts] + removals
-    if len(set(touched)) != len(touched):
+    touched = sum(len(part.upserts) for part in parts) + len(removals)
+    if len(upserts.keys() | set(removals)) != touched:
         raise Rejected(f"change {first.n} touches a row twice")
-    version = next_version(held, upserts, removals, first.effective_ms)
+    yield
+    version = yield from advancing(held, upserts, removals, first.effective_ms)
     if version.digest.hex() != first.list_digest:
         raise Rejected(f"change {first.n} does not lead to the list hash that it names")
     return replace(version, number=first.n)
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _short(error: Exception) -> str:
-    """What went wrong without the input, which may hold anything."""
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_input=False)[0]
-        return f"{'.'.join(str(step) for step in first['loc'])}: {first['msg']}"
-    return type(error).__name__

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated, Any
 
-import rfc8785
 from pydantic import BaseModel, ConfigDict, StringConstraints
+
+from shutong_core.domain.canonical import canonical
 
 #: Ids of datasets, grants, systems.
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,47}$")]
@@ -40,6 +41,10 @@ class Row(Part):
         """The row as JSON values; unset optional fields are left out."""
         return self.model_dump(mode="json", exclude_none=True)
 
+    def canonical(self) -> bytes:
+        """The row's RFC 8785 form."""
+        return canonical(self.body())
+
     def digest(self) -> bytes:
         """SHA-256 over the row's RFC 8785 form (32 bytes)."""
-        return hashlib.sha256(rfc8785.dumps(self.body())).digest()
+        return hashlib.sha256(self.canonical()).digest()

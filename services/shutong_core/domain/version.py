@@ -6,7 +6,7 @@ Signed changes turn version n into n+1; nothing here reads Kafka or checks signa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from shutong_core.domain.errors import Rejected
 from shutong_core.domain.grants import Bus, Duty, Grant, Negative, Purpose
 from shutong_core.domain.organisations import Organisation, System
 from shutong_core.domain.rows import Row
+from shutong_core.domain.steps import Steps, run
 
 AnyRow = Organisation | System | Dataset | Grant | Duty | Purpose | Negative | Bus
 ROW_TYPES: Mapping[str, type[AnyRow]] = {
@@ -30,16 +31,23 @@ ROW_TYPES: Mapping[str, type[AnyRow]] = {
     "bus": Bus,
 }
 _BODY = TypeAdapter(dict[str, Any])
+#: Rows that one step of `advancing` goes through: about a millisecond.
+ROWS_A_STEP = 1024
 
 
 def parse_row(body: Mapping[str, Any]) -> AnyRow:
     """The row in `body` (JSON values). Raises Rejected with the first field that is wrong."""
+    return parse_row_json(body, _BODY.dump_json(dict(body)))
+
+
+def parse_row_json(body: Mapping[str, Any], text: bytes) -> AnyRow:
+    """The row in `text`, which `body` was read from. Raises Rejected as `parse_row`."""
     kind = body.get("kind")
     model = ROW_TYPES.get(kind) if isinstance(kind, str) else None
     if model is None:
         raise Rejected(f"row of unknown kind {kind!r}")
     try:
-        return model.model_validate_json(_BODY.dump_json(dict(body)))
+        return model.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -50,7 +58,8 @@ def parse_row(body: Mapping[str, Any]) -> AnyRow:
 class ListVersion:
     """What is in force: version number, hash, rows by row id, indexes over them.
 
-    `digest` is SHA-256 over the sorted (row id, row digest) pairs, see `list_digest`.
+    `digest` is SHA-256 over the sorted (row id, row digest) pairs, see `list_digest`. A row that
+    did not change is the same object in the next version.
     """
 
     number: int
@@ -59,6 +68,8 @@ class ListVersion:
     rows: Mapping[str, AnyRow]
     digests: Mapping[str, bytes]
     grants_by_dataset: Mapping[str, tuple[Grant, ...]] = field(default_factory=dict)
+    # Rows by kind, once somebody asked for them; the next version takes over what did not change.
+    _by_kind: dict[str, tuple[AnyRow, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def organisation(self, uscc: str) -> Organisation | None:
         """The organisation with that USCC, if it is in the list."""
@@ -82,8 +93,12 @@ class ListVersion:
 
     def of(self, kind: type[Row]) -> tuple[AnyRow, ...]:
         """All rows of one type, by id."""
-        found = [row for row in self.rows.values() if type(row) is kind]
-        return tuple(sorted(found, key=lambda row: row.id))
+        name = kind.model_fields["kind"].default
+        known = self._by_kind.get(name)
+        if known is None:
+            found = [row for row in self.rows.values() if type(row) is kind]
+            known = self._by_kind[name] = tuple(sorted(found, key=_by_id))
+        return known
 
     @property
     def bus(self) -> Bus:
@@ -96,11 +111,7 @@ class ListVersion:
 
 def list_digest(digests: Mapping[str, bytes]) -> bytes:
     """SHA-256 over sorted u32 len(row id) ‖ row id ‖ row digest (docs/formats/lists.md)."""
-    whole = hashlib.sha256()
-    for row_id in sorted(digests):
-        name = row_id.encode()
-        whole.update(len(name).to_bytes(4, "big") + name + digests[row_id])
-    return whole.digest()
+    return run(_digesting(digests))
 
 
 def next_version(
@@ -113,27 +124,82 @@ def next_version(
 
     Raises Rejected if a removal names a row that is not there.
     """
+    put = {row.row_id: (row, row.digest()) for row in upserts}
+    return run(advancing(previous, put, removals, effective_ms))
+
+
+def advancing(
+    previous: ListVersion | None,
+    upserts: Mapping[str, tuple[AnyRow, bytes]],
+    removals: Iterable[str],
+    effective_ms: int,
+) -> Steps[ListVersion]:
+    """`next_version` in steps of bounded work; `upserts` gives row and row digest by row id."""
     rows = dict(previous.rows) if previous else {}
     digests = dict(previous.digests) if previous else {}
+    gone = []
     for row_id in removals:
         if row_id not in rows:
             raise Rejected(f"cannot remove {row_id}: it is not in the list")
-        del rows[row_id], digests[row_id]
-    for row in upserts:
-        rows[row.row_id] = row
-        digests[row.row_id] = row.digest()
-    by_dataset: dict[str, list[Grant]] = {}
-    for row in rows.values():
-        if isinstance(row, Grant):
-            by_dataset.setdefault(row.dataset, []).append(row)
+        gone.append(rows.pop(row_id))
+        del digests[row_id]
+    for row_id, (row, digest) in upserts.items():
+        if row_id in rows:
+            gone.append(rows[row_id])
+        rows[row_id] = row
+        digests[row_id] = digest
+    yield
+    put = [row for row, _ in upserts.values()]
+    by_dataset = yield from _grants_after(previous, put, gone)
+    touched = {row.kind for row in put} | {row.kind for row in gone}
+    kept = previous._by_kind if previous else {}
     return ListVersion(
         number=previous.number + 1 if previous else 1,
-        digest=list_digest(digests),
+        digest=(yield from _digesting(digests)),
         effective_ms=effective_ms,
         rows=rows,
         digests=digests,
-        grants_by_dataset={
-            dataset: tuple(sorted(found, key=lambda grant: grant.id))
-            for dataset, found in by_dataset.items()
-        },
+        grants_by_dataset=by_dataset,
+        _by_kind={kind: found for kind, found in kept.items() if kind not in touched},
     )
+
+
+def _digesting(digests: Mapping[str, bytes]) -> Steps[bytes]:
+    whole = hashlib.sha256()
+    order = sorted(digests)
+    for start in range(0, len(order), ROWS_A_STEP):
+        for row_id in order[start : start + ROWS_A_STEP]:
+            name = row_id.encode()
+            whole.update(len(name).to_bytes(4, "big") + name + digests[row_id])
+        yield
+    return whole.digest()
+
+
+def _grants_after(
+    previous: ListVersion | None, put: Sequence[AnyRow], gone: Sequence[AnyRow]
+) -> Steps[dict[str, tuple[Grant, ...]]]:
+    """Grants by dataset, sorted anew only for the datasets whose grants changed."""
+    found = dict(previous.grants_by_dataset) if previous else {}
+    came: dict[str, dict[str, Grant]] = {}
+    for changed, leaves in ((gone, True), (put, False)):
+        for row in changed:
+            if not isinstance(row, Grant):
+                continue
+            of = came.get(row.dataset)
+            if of is None:
+                of = came[row.dataset] = {each.id: each for each in found.get(row.dataset, ())}
+            if leaves:
+                of.pop(row.id, None)
+            else:
+                of[row.id] = row
+        yield
+    for dataset, of in came.items():
+        if of:
+            found[dataset] = tuple(sorted(of.values(), key=_by_id))
+        else:
+            found.pop(dataset, None)
+    return found
+
+
+def _by_id(row: AnyRow) -> str:
+    return row.id
