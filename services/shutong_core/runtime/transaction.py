@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -37,9 +38,17 @@ from shutong_core.wire.batches import ColumnBatch, RecordBatch
 CONCURRENT_TRANSACTIONS_BACKOFF_S = 0.002
 aiokafka.producer.sender.BACKOFF_OVERRIDE = CONCURRENT_TRANSACTIONS_BACKOFF_S
 
+#: Between attempts when Kafka says "not now"; aiokafka's 100 ms would be many transactions' time.
+RETRY_BACKOFF_MS = 20
+
 # API keys whose loss leaves the transaction's state at the coordinator unknown.
 _PRODUCE, _ADD_PARTITIONS, _ADD_OFFSETS, _END_TXN, _TXN_OFFSET_COMMIT = 0, 24, 25, 26, 28
 _POISONOUS = frozenset({_PRODUCE, _ADD_PARTITIONS, _ADD_OFFSETS, _END_TXN, _TXN_OFFSET_COMMIT})
+
+# What a node asks the coordinator about before it writes: is the partition in the transaction? It
+# holds one such question per transactional id; a second one, while the first still waits to be
+# asked, makes the first fail (with NOT_ENOUGH_REPLICAS, of all things): so one at a time.
+_VERIFIED = frozenset({_PRODUCE, _TXN_OFFSET_COMMIT})
 
 _T = TypeVar("_T")
 
@@ -115,9 +124,11 @@ class TransactionalProducer:
             max_batch_size=batch_bytes_max,
             max_request_size=batch_bytes_max + 4096,
             linger_ms=0,
+            retry_backoff_ms=RETRY_BACKOFF_MS,
             acks="all",
             compression_type=compression,
         )
+        self._verified: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._watch_for_poison()
         self._sends: list[Awaitable[RecordMetadata]] = []
 
@@ -129,6 +140,9 @@ class TransactionalProducer:
             if getattr(request, "API_KEY", None) == _END_TXN:
                 self._before_end_txn()
             try:
+                if getattr(request, "API_KEY", None) in _VERIFIED:
+                    async with self._verified[node_id]:
+                        return await original(node_id, request, **kwargs)
                 return await original(node_id, request, **kwargs)
             except (RequestTimedOutError, KafkaConnectionError, asyncio.CancelledError):
                 # NodeNotReady is not here: nothing was sent then.
