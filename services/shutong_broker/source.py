@@ -1,4 +1,4 @@
-"""The inputs of one lane: partition n of every `inbound.<dataset>`, read by `assign`.
+"""The inputs of one lane: partition n of every `inbound.<dataset>`, read from given positions.
 
 Offsets live in a group that nobody joins, so that no rebalance moves them.
 """
@@ -6,23 +6,24 @@ Offsets live in a group that nobody joins, so that no rebalance moves them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError, for_code
-from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import CorruptRecordException, KafkaError, OffsetOutOfRangeError
 
+from shutong_broker.fetching import Fetching
+from shutong_broker.input import Input
 from shutong_broker.plan import Polled
 from shutong_broker.policy.model import InboundRecord
+from shutong_broker.positions import committed_offsets, first_offsets
 from shutong_core.domain.errors import Retryable
-from shutong_core.runtime.consumers import stop_consumer
 from shutong_core.wire.topics import Topics
 
-#: How long one input may take to be fetched again when an unreadable one is looked for.
-TRIAL_MS = 1_000
-#: A question that takes longer is asked again.
-ANSWER_S = 10.0
+STOP_S = 5.0
+#: A checksum may fail on the way; the same batch twice is damaged where it is stored.
+CORRUPT_MAX = 2
 
 
 class InboundSource:
@@ -32,84 +33,73 @@ class InboundSource:
         self._topics = topics
         self._group = group
         self._lane = lane
-        self._consumer = AIOKafkaConsumer(
-            **client,
-            group_id=group,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            isolation_level="read_committed",
-            check_crcs=True,
-            max_partition_fetch_bytes=2 * 1024 * 1024,
-            fetch_max_wait_ms=500,
-        )
-        self._datasets: frozenset[str] = frozenset()
+        self._client = AIOKafkaClient(**client)
+        self._fetching = Fetching(self._client, lane)
+        self._inputs: dict[str, Input] = {}
+        self._polled: list[Input] = []
         self.parked: set[str] = set()
 
     async def start(self) -> None:
         """Connect. Raises Retryable when Kafka is away."""
         try:
-            await self._consumer.start()
+            await self._client.bootstrap()
         except KafkaError as error:
             raise Retryable(f"cannot read inbound: {type(error).__name__}") from error
 
     async def close(self) -> None:
         """Disconnect; never fails."""
-        await stop_consumer(self._consumer)
-
-    def _tp(self, dataset: str) -> TopicPartition:
-        return TopicPartition(self._topics.inbound(dataset), self._lane)
+        await self._fetching.close()
+        with contextlib.suppress(TimeoutError, KafkaError):
+            async with asyncio.timeout(STOP_S):
+                await self._client.close()
 
     async def committed(self, dataset: str) -> int | None:
         """The offset committed for a dataset, asked afresh; None if there is none.
 
-        Raises Retryable if Kafka does not say. aiokafka's own `committed` takes an answer that is
-        an error as a whole (OffsetFetch v2 on, e.g. while the coordinator loads) for "none".
+        Raises Retryable if Kafka does not say.
         """
-        tp = self._tp(dataset)
-        coordinator = self._consumer._coordinator
-        try:
-            async with asyncio.timeout(ANSWER_S):
-                await coordinator.ensure_coordinator_known()
-                answer = await coordinator._send_req(
-                    OffsetFetchRequest(self._group, [(tp.topic, [tp.partition])])
-                )
-        except (KafkaError, TimeoutError) as error:
-            raise Retryable(f"no committed offset told: {type(error).__name__}") from error
-        found = [each for _, partitions in answer.topics for each in partitions]
-        failed = [code for *_, code in found if code] or [getattr(answer, "error_code", 0)]
-        if failed[0] or len(found) != 1:
-            coordinator.coordinator_dead()
-            raise Retryable(f"no committed offset told: {for_code(failed[0]).__name__}")
-        offset: int = found[0][1]
-        return None if offset < 0 else offset
+        return (await self.committed_all([dataset]))[dataset]
+
+    async def committed_all(self, datasets: Sequence[str]) -> dict[str, int | None]:
+        """As `committed`, for many in one request."""
+        if not datasets:
+            return {}
+        topics = {self._topics.inbound(dataset): dataset for dataset in datasets}
+        told = await committed_offsets(self._client, self._group, list(topics), self._lane)
+        return {topics[topic]: offset for topic, offset in told.items()}
 
     async def beginnings(self, datasets: Sequence[str]) -> dict[str, int]:
         """The first offset still kept, per dataset; a topic that does not answer is left out."""
-        found: dict[str, int] = {}
-        for dataset in datasets:
-            tp = self._tp(dataset)
-            try:
-                async with asyncio.timeout(ANSWER_S):
-                    found[dataset] = (await self._consumer.beginning_offsets([tp]))[tp]
-            except (KafkaError, TimeoutError):
-                continue
-        return found
+        if not datasets:
+            return {}
+        topics = {self._topics.inbound(dataset): dataset for dataset in datasets}
+        told = await first_offsets(self._client, list(topics), self._lane)
+        return {topics[topic]: offset for topic, offset in told.items()}
 
     @property
     def datasets(self) -> frozenset[str]:
         """What is being read."""
-        return self._datasets
+        return frozenset(self._inputs)
 
     def read_from(self, positions: Mapping[str, int]) -> None:
-        """Read exactly these datasets from these offsets, in place of any before."""
-        self._datasets = frozenset(positions)
-        self._consumer.assign([self._tp(dataset) for dataset in sorted(positions)])
+        """Read exactly these datasets from these offsets; what already stands there goes on."""
+        inputs: dict[str, Input] = {}
         for dataset, offset in positions.items():
-            self._consumer.seek(self._tp(dataset), offset)
+            each = self._inputs.get(dataset)
+            if each is None or dataset in self.parked:
+                each = Input(dataset, self._topics.inbound(dataset), self._lane, offset)
+            inputs[dataset] = each
+        self._inputs = inputs
+        self._fetching.carry(each for dataset, each in inputs.items() if dataset not in self.parked)
+        for dataset, offset in positions.items():
+            self.reread(dataset, offset)
 
     def reread(self, dataset: str, offset: int) -> None:
         """Read one input again from `offset`: what was polled beyond was not taken."""
-        self._consumer.seek(self._tp(dataset), offset)
+        each = self._inputs[dataset]
+        each.seek(offset)
+        if each.has_more and dataset not in self.parked:
+            self._fetching.tell(each)
 
     def give_back(self, positions: Mapping[str, int], polled: Sequence[Polled]) -> None:
         """Read again what was polled and not taken."""
@@ -120,67 +110,79 @@ class InboundSource:
     def unpark(self, dataset: str) -> None:
         """Try one input again: the next `read_from` may name it."""
         self.parked.discard(dataset)
-        self._datasets -= {dataset}
+        self._inputs.pop(dataset, None)
 
     def park(self, dataset: str) -> None:
         """Stop reading one input; the others flow on."""
         self.parked.add(dataset)
-        if dataset in self._datasets:
-            self._consumer.pause(self._tp(dataset))
+        each = self._inputs.get(dataset)
+        if each is not None:
+            self._fetching.drop(each)
+            self._inputs[dataset] = Input(dataset, each.topic, self._lane, each.position)
 
     async def poll(self, wait_ms: int, records_max: int) -> tuple[Polled, ...]:
-        """What has come, at most `records_max` records; inputs take turns inside the client.
+        """What has come, at most `records_max` records, as soon as there is any; inputs take turns.
 
-        An input whose position is no longer kept is parked and named in `parked`.
+        An input that cannot be read, or whose position is no longer kept, is parked and named in
+        `parked`. What was polled before counts as used, unless it was given back.
         """
-        if self._datasets <= self.parked:
+        if self._inputs.keys() <= self.parked:
             await asyncio.sleep(wait_ms / 1000)  # nothing to read must not mean to spin
             return ()
-        try:
-            found = await self._consumer.getmany(timeout_ms=wait_ms, max_records=records_max)
-        except OffsetOutOfRangeError as error:
-            for tp in error.args[0]:
-                self.park(self._topics.dataset_of(tp.topic) or "")
-            return ()
-        except KafkaError as error:
-            raise Retryable(f"cannot read inbound: {type(error).__name__}") from error
-        except (ValueError, TypeError):
-            # The client cannot even take the batch apart (a header name that is not UTF-8): only
-            # a publisher with its own Kafka client can write that, and it stops only its dataset.
-            await self._park_unreadable(records_max)
-            return ()
-        polled = []
-        for tp, records in found.items():
-            dataset = self._topics.dataset_of(tp.topic)
-            if not records or dataset is None or dataset in self.parked:
-                continue
-            polled.append(Polled(dataset, [_record(dataset, raw) for raw in records]))
+        for each in self._polled:
+            each.settle()
+        self._polled = []
+        clock, arrived = asyncio.get_running_loop().time, self._fetching.arrived
+        until = clock() + wait_ms / 1000
+        while True:
+            arrived.clear()
+            polled = self._take(records_max)
+            self._fetching.taken()
+            parked = self._inputs.keys() <= self.parked
+            if polled or parked or clock() >= until:
+                return polled
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(until):
+                    await arrived.wait()
+
+    def _take(self, records_max: int) -> tuple[Polled, ...]:
+        """What is there; who has more queues behind those whose turn did not come."""
+        ready, room = self._fetching.ready, records_max
+        polled: list[Polled] = []
+        for each in list(ready):
+            if not room:
+                break
+            del ready[each]
+            records = self._take_from(each, room)
+            if records:
+                room -= len(records)
+                polled.append(Polled(each.dataset, records))
+                self._polled.append(each)
+            if each.dataset not in self.parked and each.has_more:
+                ready[each] = None
         return tuple(sorted(polled, key=lambda each: each.dataset))
 
-    async def _park_unreadable(self, records_max: int) -> None:
-        """Find the inputs that cannot be read by reading each alone; every position stays."""
-        # Only what is fetched can have failed; aiokafka keeps it by partition until it is taken.
-        fetched = {tp for tp in self._consumer._fetcher._records if isinstance(tp, TopicPartition)}
-        for dataset in sorted(self._datasets - self.parked):
-            tp = self._tp(dataset)
-            if tp not in fetched:
-                continue
-            position = await self._consumer.position(tp)
-            self._consumer.seek(tp, position)
-            try:
-                await self._consumer.getmany(tp, timeout_ms=TRIAL_MS, max_records=records_max)
-            except (ValueError, TypeError):
-                self.park(dataset)
-            self._consumer.seek(tp, position)
-
-
-def _record(dataset: str, raw: Any) -> InboundRecord:
-    return InboundRecord(
-        dataset=dataset,
-        partition=raw.partition,
-        offset=raw.offset,
-        key=raw.key,
-        value=raw.value,
-        headers=raw.headers,
-        timestamp_ms=raw.timestamp,
-    )
+    def _take_from(self, each: Input, room: int) -> list[InboundRecord]:
+        fault, each.fault = each.fault, None
+        if isinstance(fault, OffsetOutOfRangeError):
+            self.park(each.dataset)
+            return []
+        if fault is not None:
+            raise Retryable(f"cannot read inbound: {type(fault).__name__}") from fault
+        try:
+            records = each.take(room)
+        except CorruptRecordException:
+            each.corrupt += 1
+            if each.corrupt < CORRUPT_MAX:
+                each.refetch()
+            else:
+                self.park(each.dataset)
+            return []
+        except (
+            Exception
+        ):  # whatever a publisher with its own Kafka client wrote, it is this input's
+            self.park(each.dataset)
+            return []
+        if records:
+            each.corrupt = 0
+        return records
