@@ -193,8 +193,7 @@ class Tenure:
         wiring.failpoint("after-commit")
         # Only now does memory move.
         self._state.advance(plan.changes, written.offset)
-        for seen in plan.seen:
-            self._window.add(seen)
+        self._window.add(plan.accepted)
         self._exposed.difference_update(exposed_before | set(plan.grants))
         self._doubtful = False
         self._floor = (policies.version.number, policies.version.digest)
@@ -229,9 +228,9 @@ class Tenure:
         positions: dict[str, int] = {}
         missing: dict[str, int] = {}
         fresh: list[str] = []
-        for dataset in sorted(policies.datasets - self._source.parked):
+        told = await self._source.committed_all(sorted(policies.datasets - self._source.parked))
+        for dataset, committed in sorted(told.items()):
             known = self._state.positions.get(dataset)
-            committed = await self._source.committed(dataset)
             if known is None and committed is None:
                 fresh.append(dataset)
             elif known is None or (committed is not None and committed != known):
