@@ -1,0 +1,107 @@
+"""Bar: enforced throughput of the reference job, against its peers in the same run.
+
+BENCH=throughput python -m bench                               everybody, 1,000,000 records
+BENCH=throughput python -m bench --only bus-1 --records 300000 --rounds 1
+"""
+
+from __future__ import annotations
+
+import gc
+import statistics
+from collections.abc import Mapping, Sequence
+
+from bench.children import ChildFailed
+from bench.contestants import Contestant, everyone
+from bench.inbound import CHUNK, Records
+from bench.outputs import WrongOutput
+from bench.peerjob import Tuning
+from bench.race import Run, run
+from bench.registry import Bench, Result
+
+RECORDS = 1_000_000
+ROUNDS = 5
+#: Ratios of medians: contestant, its rival, the goal.
+GOALS = (
+    ("bus-1", "streams", ">= 1.4"),
+    ("bus-1", "fastavro", ">= 3"),
+    ("bus-2", "streams", ">= 2"),
+    ("native-1", "streams", ">= 2.5"),
+    ("native-2", "streams", ">= 3.5"),
+    ("bus-1", "quix", None),
+)
+Rounds = Mapping[str, Sequence[float]]
+
+
+def measure(bench: Bench) -> list[Result]:
+    """Tune the peers, then race everybody in rotated rounds."""
+    count = _whole(bench.records or RECORDS)
+    warm = _whole(max(20_000, count // 5))
+    bench.say(f"reference job: {count:,} records a round after {warm:,} to warm up")
+    records = Records(warm + count)
+    gc.collect()
+    gc.freeze()  # a million records are no garbage; looking through them would cost the racers
+    racers = [each for each in everyone(bench.env, bench.profile) if _may_race(bench, each)]
+    tuned = {each.name: _tuned(bench, each, records, warm, count) for each in racers}
+    rates: dict[str, list[float]] = {each.name: [] for each in racers}
+    for number in range(bench.rounds or ROUNDS):
+        at = number % max(1, len(racers))
+        for racer in racers[at:] + racers[:at]:
+            part = _whole(int(count * racer.share))
+            found = _run(bench, racer, tuned[racer.name], records, warm, part)
+            bench.say(f"  round {number + 1}  {racer.name:9} {found}")
+            if found is not None:
+                rates[racer.name].append(found.rate)
+    return _results(rates)
+
+
+def _whole(count: int) -> int:
+    return max(CHUNK, count // CHUNK * CHUNK)
+
+
+def _may_race(bench: Bench, contestant: Contestant) -> bool:
+    if bench.only and contestant.name not in bench.only:
+        return False
+    reason = contestant.missing()
+    if reason is not None:
+        bench.say(f"  {contestant.name} does not race: {reason}")
+    return reason is None
+
+
+def _tuned(bench: Bench, racer: Contestant, records: Records, warm: int, count: int) -> Tuning:
+    """The tuning that is fastest on a fifth of the records."""
+    tunings = racer.tunings
+    if len(tunings) == 1:
+        return tunings[0]
+    part = _whole(int(count * racer.share / 5))
+    rates: dict[Tuning, float] = {}
+    for tuning in tunings:
+        found = _run(bench, racer, tuning, records, min(warm, part), part)
+        bench.say(f"  tuning   {racer.name:9} {found} ({tuning})")
+        rates[tuning] = found.rate if found else 0.0
+    best = max(rates, key=lambda each: rates[each])
+    bench.say(f"  {racer.name} races with {best}")
+    return best
+
+
+def _run(
+    bench: Bench, racer: Contestant, tuning: Tuning, records: Records, warm: int, count: int
+) -> Run | None:
+    try:
+        return run(bench, racer, tuning, records, warm, count)
+    except (WrongOutput, ChildFailed) as error:
+        bench.say(f"  {racer.name}: no result: {error}")
+        return None
+
+
+def _results(rates: Rounds) -> list[Result]:
+    medians = {name: statistics.median(found) for name, found in rates.items() if found}
+    results = [
+        Result(f"throughput: {name}", medians[name], "records/s", None, rates[name])
+        for name in medians
+    ]
+    for name, rival, goal in GOALS:
+        if name in medians and rival in medians:
+            each = [a / b for a, b in zip(rates[name], rates[rival], strict=False)]
+            ratio = medians[name] / medians[rival]
+            results.append(Result(f"throughput: {name} / {rival}", ratio, "times", goal, each))
+    return results
