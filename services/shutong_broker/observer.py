@@ -57,6 +57,8 @@ class BrokerObserver:
                 metrics.count(
                     "shutong_decisions_total", refused, dataset=dataset, verdict="refused"
                 )
+            if counts.out_of_scope:
+                metrics.count("shutong_out_of_scope_total", counts.out_of_scope, dataset=dataset)
             for reason, count in counts.refused.items():
                 metrics.count("shutong_refused_total", count, dataset=dataset, reason=reason.name)
             metrics.observe(

@@ -21,8 +21,8 @@ from shutong_broker.window import (
     WINDOW_AGE_MS_MAX,
     WINDOW_BLOCKS_MAX,
     WINDOW_IDS_MAX,
+    Accepted,
     RepeatWindow,
-    Seen,
 )
 from shutong_core.audit.block import header_hash, parse_block, parse_header
 from shutong_core.domain.errors import Fatal, Rejected, Retryable
@@ -141,18 +141,18 @@ async def _replay_audit(
     recent = (await reader.offsets_for_times({tp: oldest_ms}))[tp]
     floor = max(beginning, min(head_from, recent.offset if recent else high))
     low = max(beginning, min(head_from, high - _STEP_OFFSETS))
-    steps: list[list[Seen]] = []
+    steps: list[list[Accepted]] = []
     ids = blocks = 0
     last: Any = None
     while True:
-        seen: list[Seen] = []
+        seen: list[Accepted] = []
         async for record in _committed(reader, tp, low, high):
             seen += _accepted(record, lane, oldest_ms)
             blocks += 1
             if not steps:
                 last = record
         steps.append(seen)
-        ids += len(seen)
+        ids += sum(map(len, seen))
         if low <= floor or ids >= WINDOW_IDS_MAX or blocks >= WINDOW_BLOCKS_MAX:
             break
         low, high = max(floor, low - (high - low) * 2), low
@@ -184,7 +184,8 @@ def _check_head(lane: int, state: LaneState, last: Any) -> None:
     state.block_offset = last.offset if last else -1
 
 
-def _accepted(record: Any, lane: int, oldest_ms: int) -> list[Seen]:
+def _accepted(record: Any, lane: int, oldest_ms: int) -> list[Accepted]:
+    """What a block accepted; nothing where it is too old or holds no event ids."""
     try:
         header, body = parse_block(record.key, record.value)
     except Rejected as error:
@@ -193,9 +194,18 @@ def _accepted(record: Any, lane: int, oldest_ms: int) -> list[Seen]:
         ) from error
     if header.decided_ms < oldest_ms:
         return []
-    return [
-        Seen(row.id_hash, body.salt, row.digest, row.operation, header.decided_ms)
+    rows = [
+        row
         for section in body.inputs
         for row in body.rows(section)
         if row.id_hash is not None and row.refusal is None
+    ]
+    return [
+        Accepted(
+            salt=body.salt,
+            at_ms=header.decided_ms,
+            ids=b"".join(row.id_hash or b"" for row in rows),
+            digests=b"".join(row.digest for row in rows),
+            operations=bytes(row.operation for row in rows),
+        )
     ]

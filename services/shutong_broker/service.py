@@ -13,7 +13,7 @@ from shutong_broker.failpoint import Failpoint, Step, kill_at, no_failpoint
 from shutong_broker.lane import Lane
 from shutong_broker.observer import BrokerObserver
 from shutong_broker.ownership import Ownership
-from shutong_broker.plan import Origin, Planner
+from shutong_broker.planner import Origin, Planner
 from shutong_broker.policies import PolicyBook
 from shutong_broker.wiring import LaneLimits, LaneWiring
 from shutong_core.domain.errors import Fatal

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from shutong_broker.failpoint import Failpoint
-from shutong_broker.plan import Plan, Planner
+from shutong_broker.plan import Plan
+from shutong_broker.planner import Planner
 from shutong_broker.policies import PolicySet
 from shutong_broker.recovery import TakenLane
 from shutong_core.runtime.transaction import Deadlines, TransactionalProducer

@@ -7,7 +7,7 @@ through them for each record would make every record pay for every grant of the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from shutong_broker.policy.withholding import Withheld, WithheldGrants
 from shutong_core.audit.block import InputBuilder
@@ -15,7 +15,10 @@ from shutong_core.domain.reasons import Reason
 
 
 class WithheldRows:
-    """Collects for one input; `counts` gives a grant's counter by reason."""
+    """Collects for one input; `counts` gives a grant's counter by reason.
+
+    Who is out of scope is in no counter: that would take a step for every grant of the dataset.
+    """
 
     def __init__(self, part: InputBuilder, counts: Callable[[str], Counter[Reason]]) -> None:
         self._part = part
@@ -23,32 +26,33 @@ class WithheldRows:
         #: Rows [first, end) share the very object `members`, see `WithheldGrants.shared`.
         self._members: tuple[Withheld, ...] = ()
         self._first = self._end = 0
+        #: Verdicts counted so far.
+        self.total = 0
 
     def add(self, row: int, withheld: WithheldGrants) -> None:
         """The verdicts of `row`, which is not refused; rows ascending."""
-        if self._members is not withheld.shared or self._end != row:
-            self._close()
-            self._members, self._first = withheld.shared, row
-        self._end = row + 1
-        for grant, reason in withheld.own:
-            self._part.withhold(row, grant, reason)
-            self._counts(grant)[reason] += 1
+        self.add_shared(row, row + 1, withheld.shared)
+        self.add_own(row, dict.fromkeys(withheld.own, (0,)))
 
-    def finish(self, placed: Sequence[tuple[str, int]], passed: int) -> None:
-        """After the last row: `placed` of `passed` rows for every grant of the dataset.
+    def add_shared(self, first: int, end: int, shared: tuple[Withheld, ...]) -> None:
+        """`shared` are withheld from the rows [first, end), none of them refused; ascending."""
+        if self._members is not shared or self._end != first:
+            self.finish()
+            self._members, self._first = shared, first
+        self._end = end
 
-        The rest of each grant's rows is out of its scope.
-        """
-        self._close()
-        for grant, rows in placed:
-            counts = self._counts(grant)
-            rest = passed - rows - counts.total()
-            if rest:
-                counts[Reason.REGION_OUT_OF_SCOPE] += rest
+    def add_own(self, base: int, own: Mapping[Withheld, Sequence[int]]) -> None:
+        """Each is withheld from the rows given, counted from `base`; ascending."""
+        for (grant, reason), rows in own.items():
+            for row in rows:
+                self._part.withhold(base + row, grant, reason)
+            self._counts(grant)[reason] += len(rows)
+            self.total += len(rows)
 
-    def _close(self) -> None:
-        """Write down the run that ends."""
+    def finish(self) -> None:
+        """After the last row."""
         for grant, reason in self._members:
             self._part.withhold_rows(self._first, self._end, grant, reason)
             self._counts(grant)[reason] += self._end - self._first
+        self.total += len(self._members) * (self._end - self._first)
         self._members = ()

@@ -11,38 +11,51 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from shutong_broker import plan as plans
+from shutong_broker import planner as plans
 from shutong_broker.__main__ import main
+from shutong_broker.deciding import Deciding
 from shutong_broker.policies import PolicyBook
 from shutong_broker.policy.compiled import CompiledPolicy
 from shutong_core.runtime.transaction import TransactionalProducer
-from shutong_core.wire.batches import KafkaRecord
 
 EVERY = 7
 
 
-def _changing_placements(change: Callable[[Any, Any], list[Any]]) -> None:
-    """Let `change(record, placement)` say what becomes of every seventh record's placements."""
-    original = CompiledPolicy.decide
+def _changing_outputs(change: Callable[[Any, list[int], Any], None]) -> None:
+    """Let `change(records, victims, placed)` alter what a grant gets from a run of records.
 
-    def decide(self: Any, record: Any, facts: Any, now_ms: int) -> Any:
-        decision = original(self, record, facts, now_ms)
-        if record.offset % EVERY == 3 and decision.placements:
-            changed = [each for placed in decision.placements for each in change(record, placed)]
-            return decision._replace(placements=tuple(changed))
-        return decision
+    `victims` are places in the columns of every seventh record.
+    """
+    original = CompiledPolicy.run
 
-    CompiledPolicy.decide = decide  # type: ignore[method-assign]
+    def run(self: Any, records: Any, salt: bytes, now_ms: int) -> Any:
+        columns = original(self, records, salt, now_ms)
+        for placed in columns.placed.values():
+            victims = [at for at, row in enumerate(placed.rows) if records[row].offset % EVERY == 3]
+            change(records, victims, placed)
+        return columns
+
+    CompiledPolicy.run = run  # type: ignore[method-assign]
 
 
 def leak_a_field() -> None:
     """Some records are placed with an item that is not granted."""
-    _changing_placements(lambda record, placed: [placed._replace(value=record.value)])
+
+    def leak(records: Any, victims: list[int], placed: Any) -> None:
+        for at in victims:
+            placed.values[at] = records[placed.rows[at]].value
+
+    _changing_outputs(leak)
 
 
 def drop_a_record() -> None:
     """Some records are not placed though granted; the audit agrees with what was placed."""
-    _changing_placements(lambda record, placed: [])
+
+    def drop(_: Any, victims: list[int], placed: Any) -> None:
+        for at in reversed(victims):
+            del placed.rows[at], placed.keys[at], placed.values[at]
+
+    _changing_outputs(drop)
 
 
 def double_a_record() -> None:
@@ -50,7 +63,8 @@ def double_a_record() -> None:
     original = plans._Making._segments
 
     def segments(self: Any, grant: str, output: Any) -> Any:
-        output.records.append(output.records[-1])
+        output.keys.append(output.keys[-1])
+        output.values.append(output.values[-1])
         return original(self, grant, output)
 
     plans._Making._segments = segments  # type: ignore[method-assign]
@@ -61,11 +75,11 @@ def swap_two_records() -> None:
     original = plans._Making._segments
 
     def segments(self: Any, grant: str, output: Any) -> Any:
-        records = output.records
-        for at in range(len(records)):
-            for other in range(at + 1, len(records)):
-                if records[at].key == records[other].key:
-                    records[at], records[other] = records[other], records[at]
+        keys, values = output.keys, output.values
+        for at in range(len(keys)):
+            for other in range(at + 1, len(keys)):
+                if keys[at] == keys[other]:
+                    values[at], values[other] = values[other], values[at]
                     return original(self, grant, output)
         return original(self, grant, output)
 
@@ -74,15 +88,15 @@ def swap_two_records() -> None:
 
 def skip_an_audit_row() -> None:
     """Some refused records leave no row; the block closes over them."""
-    original = plans._Making._add_row
+    original = Deciding._add_row
 
-    def add_row(self: Any, part: Any, record: Any, decision: Any, *more: Any) -> None:
+    def add_row(self: Any, record: Any, decision: Any, hashed: Any) -> None:
         if decision.refusal is None:
-            original(self, part, record, decision, *more)
+            original(self, record, decision, hashed)
         else:
-            self._refused.append(self._quarantined(record, decision, decision.refusal))
+            self.refusals.append((record, decision))
 
-    plans._Making._add_row = add_row  # type: ignore[method-assign]
+    Deciding._add_row = add_row  # type: ignore[method-assign]
 
 
 def place_without_audit() -> None:
@@ -92,9 +106,9 @@ def place_without_audit() -> None:
     def segments(self: Any, grant: str, output: Any) -> Any:
         batches, head = original(self, grant, output)
         if head.k > EVERY:
-            last = batches[-1].records[-1]
-            extra = KafkaRecord(last.key, last.value)
-            batches[-1] = replace(batches[-1], records=[*batches[-1].records, extra])
+            last = batches[-1]
+            keys, values = [*last.keys, last.keys[-1]], [*last.values, last.values[-1]]
+            batches[-1] = replace(last, keys=keys, values=values)
         return batches, head
 
     plans._Making._segments = segments  # type: ignore[method-assign]

@@ -14,7 +14,8 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from shutong_broker.failpoint import Failpoint, no_failpoint
 from shutong_broker.lane import Lane
-from shutong_broker.plan import Origin, Plan, Planner
+from shutong_broker.plan import Plan
+from shutong_broker.planner import Origin, Planner
 from shutong_broker.policies import PolicySet
 from shutong_broker.recovery import TakenLane
 from shutong_broker.wiring import LaneLimits, LaneWiring

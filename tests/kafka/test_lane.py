@@ -181,7 +181,8 @@ async def test_a_clock_that_is_wrong_halts_the_lane(kafka: EmbeddedKafka, prefix
 async def test_a_transaction_that_gets_too_large_takes_a_part_and_loses_nothing(
     kafka: EmbeddedKafka, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shutong_broker.plan.INPUT_BYTES_ENOUGH", 20_000)
+    monkeypatch.setattr("shutong_broker.planner.INPUT_BYTES_ENOUGH", 20_000)
+    monkeypatch.setattr("shutong_broker.deciding.RUN_RECORDS", 32)
     world = await started(kafka, prefix)
     observer = Observer()
     await world.publish(*({"headers": {"ce_id": str(n)}} for n in range(300)))
@@ -213,7 +214,8 @@ async def test_a_lane_without_inputs_leaves_the_loop_to_others(
 async def test_planning_stops_in_time_and_the_rest_is_read_again(
     kafka: EmbeddedKafka, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shutong_broker.plan.PLAN_S_ENOUGH", 0.0)
+    monkeypatch.setattr("shutong_broker.planner.PLAN_S_ENOUGH", 0.0)
+    monkeypatch.setattr("shutong_broker.deciding.RUN_RECORDS", 1)
     world = await started(kafka, prefix)
     observer = Observer()
     await world.publish(*({"headers": {"ce_id": str(n)}} for n in range(5)))

@@ -8,11 +8,12 @@ error in a grant withholds it from that grant (CONDITION_ERROR), and neither car
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, cast
 
+from shutong_broker.policy.columns import Columns
 from shutong_broker.policy.minors import any_under_14, day_in_china
 from shutong_broker.policy.model import (
     Decision,
@@ -102,6 +103,10 @@ class PolicyInterpreter:
     def grants(self) -> tuple[str, ...]:
         """Ids of every grant of the dataset, ascending."""
         return self._plan.grants
+
+    def run(self, records: Sequence[InboundRecord], salt: bytes, now_ms: int) -> Columns:  # noqa: ARG002
+        """No columns: every record is decided alone."""
+        return Columns()
 
     def identity(self, record: InboundRecord) -> tuple[str, str] | None:
         """(publisher, event id) of a record that has both; the publisher stands in the list."""

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from shutong_broker.policy.withholding import Withheld, WithheldGrants
 from shutong_core.domain.reasons import Reason
+
+if TYPE_CHECKING:
+    from shutong_broker.policy.columns import Columns
 
 __all__ = [
     "DatasetPolicy",
@@ -98,6 +101,14 @@ class Decision(NamedTuple):
 
 class DatasetPolicy(Protocol):
     """The list in force as it bears on one dataset. Implementations are pure and never raise."""
+
+    def run(self, records: Sequence[InboundRecord], salt: bytes, now_ms: int) -> Columns:
+        """The verdicts on the first of `records` (at least one, all of this dataset) as columns.
+
+        Ends before the first record that is refused or has to be decided alone by `decide`; no
+        record is taken for a repeat. `salt` is the audit block's, of which row digests are made.
+        """
+        ...
 
     @property
     def dataset(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 
 from shutong_core.audit import bitmaps
 from shutong_core.audit.body import (
@@ -38,7 +39,9 @@ class InputBuilder:
         self._refusals = bytearray()
         self._digests: list[bytes] = []
         self._token_counts = bytearray()
-        self._tokens: list[bytes] = []
+        self._tokens: list[bytes] = []  # of one row or several
+        self._tokens_count = 0
+        self._publishers_seen: set[str] = set()
         self._id_present = bytearray()
         self._id_hashes: list[bytes] = []
         self._allowed: dict[str, list[int]] = {}
@@ -66,18 +69,68 @@ class InputBuilder:
         row = len(self._offsets)
         self._offsets.append(offset)
         self._publishers.append(publisher)
+        self._publishers_seen.add(publisher)
         self._digests.append(digest)
         self._operations.append(operation)
         self._refusals.append(refusal.number if refusal else 0)
         self._token_counts.append(len(tokens))
         if tokens:
             self._tokens.extend(tokens)
+            self._tokens_count += len(tokens)
         if id_hash is None:
             self._id_present.append(0)
         else:
             self._id_present.append(1)
             self._id_hashes.append(id_hash)
         return row
+
+    def add_rows(
+        self,
+        offsets: Sequence[int],
+        publishers: Sequence[str],
+        digests: bytes,
+        token_counts: bytes,
+        tokens: bytes,
+        id_present: bytes,
+        id_hashes: Sequence[bytes],
+        operations: bytes,
+    ) -> int:
+        """Adds rows that are not refused, column by column; returns the first one's number.
+
+        As `add_row` for each: digests 32 bytes a row, tokens 16 bytes each one after the other,
+        `id_hashes` for the rows whose byte in `id_present` is 1.
+        """
+        row = len(self._offsets)
+        self._offsets += offsets
+        self._publishers += publishers
+        self._publishers_seen.update(publishers)
+        self._digests.append(digests)
+        self._operations += operations
+        self._refusals += bytes(len(offsets))
+        self._token_counts += token_counts
+        if tokens:
+            self._tokens.append(tokens)
+            self._tokens_count += len(tokens) // TOKEN_BYTES
+        self._id_present += id_present
+        self._id_hashes += id_hashes
+        return row
+
+    def accepted(self) -> tuple[bytes, bytes, bytes]:
+        """Id hashes, digests and operations of the rows that have an id and are not refused."""
+        rows = self.rows
+        digests, ids = b"".join(self._digests), b"".join(self._id_hashes)
+        if self._id_present.count(1) == rows and self._refusals.count(0) == rows:
+            return ids, digests, bytes(self._operations)
+        kept = [row for row in range(rows) if self._id_present[row] and not self._refusals[row]]
+        # Place of each row's id among those that are there.
+        place = list(accumulate(self._id_present, initial=0))
+        return (
+            b"".join(self._id_hashes[place[row]] for row in kept),
+            b"".join(
+                digests[row * ROW_DIGEST_BYTES : (row + 1) * ROW_DIGEST_BYTES] for row in kept
+            ),
+            bytes(self._operations[row] for row in kept),
+        )
 
     def allow(self, row: int, grant: str) -> None:
         """`row` is placed for `grant`."""
@@ -87,9 +140,10 @@ class InputBuilder:
         else:
             rows.append(row)
 
-    def allow_rows(self, grant: str, rows: Iterable[int]) -> None:
-        """All of `rows` are placed for `grant`."""
-        self._allowed.setdefault(grant, []).extend(rows)
+    def allow_rows(self, grant: str, rows: Iterable[int], base: int = 0) -> None:
+        """All of `rows`, counted from row `base`, are placed for `grant`."""
+        more = [base + row for row in rows] if base else rows
+        self._allowed.setdefault(grant, []).extend(more)
 
     def defer(self, row: int, grant: str) -> None:
         """The verdict for `grant` is left to its loading cursor; no effect on a refused row."""
@@ -134,14 +188,14 @@ class InputBuilder:
         return (
             256
             + rows * _ROW_BYTES
-            + len(self._tokens) * TOKEN_BYTES
+            + self._tokens_count * TOKEN_BYTES
             + len(self._id_hashes) * ID_HASH_BYTES
             + columns * (_COLUMN_BYTES + bitmaps.size_of(rows))
             + 8 * sum(map(len, self._deferred.values()))
             + 8 * len(self._deferred_all) * (1 + rows - self._refusals.count(0))
             + len(self._withheld) * 64
             + runs * _RUN_BYTES
-            + 260 * len(set(self._publishers))
+            + 260 * len(self._publishers_seen)
         )
 
     def section(self, publishers: dict[str, int]) -> InputSection:

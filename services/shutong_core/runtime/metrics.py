@@ -26,6 +26,7 @@ CounterName = Literal[
     "shutong_decisions_total",
     "shutong_refused_total",
     "shutong_placed_total",
+    "shutong_out_of_scope_total",
     "shutong_withheld_total",
     "shutong_transactions_total",
     "shutong_lane_takes_total",
@@ -104,8 +105,12 @@ METRICS: Mapping[MetricName, MetricSpec] = {
         "Records refused as a whole by the broker, by reason.", "dataset", "reason"
     ),
     "shutong_placed_total": _counter("Records placed on delivery topics.", "grant"),
+    "shutong_out_of_scope_total": _counter(
+        "Verdicts withheld because the record's region lies outside the grant's scope; all grants.",
+        "dataset",
+    ),
     "shutong_withheld_total": _counter(
-        "Records withheld from a grant, by reason.", "grant", "reason"
+        "Records withheld from a grant, by reason other than out of scope.", "grant", "reason"
     ),
     "shutong_transactions_total": _counter(
         "Lane transactions, by outcome (committed, failed, unknown, fenced).", "lane", "outcome"
