@@ -162,6 +162,7 @@ class Assembler:
         if change.snapshot and self._version is not None:
             return None  # repeats what is held: its hash was compared in _check_place
         self._version = yield from _taking(self._version, parts)
+        self._known = None
         return self._version
 
     def _check_place(self, change: Change) -> None:

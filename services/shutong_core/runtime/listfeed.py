@@ -5,6 +5,9 @@ readers see it, transaction markers included) was where this process stands now 
 counts from the moment that question was *sent*. So neither a slow answer, nor a paused process, nor
 a cut connection makes it last longer than `LEASE_S`.
 
+While a newer list is being taken up, in slices between which everything else runs, the word on the
+older one is not renewed: it goes on for what is left of `LEASE_S`, and no longer.
+
 Rule of recovery: while what was read cannot be used, and when the trusted keys change, both topics
 are read again from their beginning into a fresh view, which takes over only if it leads to where
 this process has been before: the feed never goes back.
@@ -14,17 +17,20 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
+from aiokafka.structs import ConsumerRecord
 
 from shutong_core.domain.errors import Retryable
+from shutong_core.domain.steps import Steps
 from shutong_core.domain.version import ListVersion
 from shutong_core.runtime.consumers import stop_consumer
 from shutong_core.runtime.listview import ListView, Verify
+from shutong_core.runtime.slices import in_slices
 from shutong_core.wire.schemarecords import Registry
 from shutong_core.wire.schemas import Schema
 from shutong_core.wire.topics import Topics
@@ -37,6 +43,8 @@ FETCH_WAIT_MS = 100
 ANSWER_S = 2.5
 CATCH_UP_S = 10.0
 RETRY_S = 0.2
+#: Schemas taken before the clock is looked at: some ten milliseconds.
+SCHEMAS_BETWEEN = 64
 #: Between two readings from the beginning; doubled while they do not help.
 REREAD_S_MIN, REREAD_S_MAX = 2.0, 30.0
 _log = structlog.stdlib.get_logger(__name__)
@@ -66,7 +74,11 @@ class ListFeed:
         self._reread_at, self._reread_s = 0.0, REREAD_S_MIN
         self._repeats_known, self._trust_known = 0, trust_mark()
         self._next = {self._lists: 0, self._schemas: 0}
+        # How far control.lists was read for the view in use.
+        self._held_to = 0
         self._word: float | None = None
+        # When the question was sent whose ends were all read up to.
+        self._read_to_end: float | None = None
         # List number -> the word on it. The list before the newest keeps its last word until that
         # is too old: a transaction decided by it just now may still end.
         self._words: dict[int, float] = {}
@@ -141,7 +153,7 @@ class ListFeed:
             async with asyncio.timeout(timeout_s):
                 async with self._changed:
                     await self._changed.wait_for(
-                        lambda: self._word is not None and self._word >= begun
+                        lambda: self._read_to_end is not None and self._read_to_end >= begun
                     )
         except TimeoutError:
             raise Retryable(f"control.lists cannot be read to its end: {self.problem}") from None
@@ -241,16 +253,13 @@ class ListFeed:
             self._begin_again(consumer)
         elif self._fresh is None and self._must_reread():
             self._begin_again(consumer)
-        async with asyncio.timeout(CATCH_UP_S):
-            while any(self._next[partition] < end for partition, end in ends.items()):
-                await self._read(consumer, FETCH_WAIT_MS)
+        await self._read_to(consumer, ends)
         self._take_over()
         await self._settle()
         self._renew(sent)
         self._trouble = None
         await self._notify()
-        async with asyncio.timeout(ANSWER_S):
-            await self._read(consumer, ASK_EVERY_MS)
+        await self._read(consumer, ASK_EVERY_MS)
         # Not only after the next question: a revocation should not wait for it.
         await self._settle()
 
@@ -264,7 +273,7 @@ class ListFeed:
         return wanted and now >= self._reread_at
 
     def _begin_again(self, consumer: AIOKafkaConsumer) -> None:
-        self._fresh = ListView(self._verify, self._view.newest)
+        self._fresh = ListView(self._verify, self._view)
         for partition in self._next:
             self._next[partition] = 0
             consumer.seek(partition, 0)
@@ -280,6 +289,7 @@ class ListFeed:
             self._view.block(fresh.gone_back or fresh.problem or "the list held is not usable")
         else:
             self._view = fresh
+            self._held_to = self._next[self._lists]
         if self._view.blocked:
             _log.error("control.lists read again, still not usable", problem=self._view.problem)
         else:
@@ -290,7 +300,7 @@ class ListFeed:
         self._reread_s = min(wait, REREAD_S_MAX)
 
     def _renew(self, sent: float) -> None:
-        self._word = sent
+        self._word = self._read_to_end = sent
         if self._view.usable:
             number = self._number()
             self._words = {number: sent} | {
@@ -301,22 +311,66 @@ class ListFeed:
         self._word = None
         self._words.clear()
 
+    async def _read_to(self, consumer: AIOKafkaConsumer, ends: Mapping[Any, int]) -> None:
+        """Read up to `ends`. Raises TimeoutError if nothing comes for CATCH_UP_S."""
+        patience = self._monotonic() + CATCH_UP_S
+        while any(self._next[partition] < end for partition, end in ends.items()):
+            before = dict(self._next)
+            await self._read(consumer, FETCH_WAIT_MS)
+            if self._next != before:
+                patience = self._monotonic() + CATCH_UP_S
+            elif self._monotonic() > patience:
+                raise TimeoutError
+
     async def _read(self, consumer: AIOKafkaConsumer, wait_ms: int) -> None:
-        found = await consumer.getmany(timeout_ms=wait_ms)
-        view = self._fresh or self._view
+        """Take what comes within `wait_ms`. Only the fetch has a limit of time, not the taking."""
+        async with asyncio.timeout(ANSWER_S):
+            found = await consumer.getmany(timeout_ms=wait_ms)
         # Schemas first: a list only names schemas that were written before it.
-        for record in found.get(self._schemas, ()):
-            view.add_schema(record.key, record.value)
+        await self._take_schemas(consumer, found.get(self._schemas, ()))
         for record in found.get(self._lists, ()):
-            refused = view.refused
-            view.add_change(record.value)
-            if view.refused > refused and self._fresh is None:
-                _log.error(
-                    "record of control.lists refused", offset=record.offset, problem=view.problem
-                )
+            await self._take_change(record)
         for partition in self._next:
             # Also past markers and aborted records, which getmany skips.
-            self._next[partition] = await consumer.position(partition)
+            async with asyncio.timeout(ANSWER_S):
+                self._next[partition] = await consumer.position(partition)
+        if self._fresh is None:
+            self._held_to = self._next[self._lists]
+
+    async def _take_schemas(
+        self, consumer: AIOKafkaConsumer, records: Sequence[ConsumerRecord]
+    ) -> None:
+        view, asked = self._fresh or self._view, self._monotonic()
+        for start in range(0, len(records), SCHEMAS_BETWEEN):
+            some = records[start : start + SCHEMAS_BETWEEN]
+            await in_slices(_adding_schemas(view, some))
+            self._next[self._schemas] = some[-1].offset + 1
+            if self._monotonic() - asked > ASK_EVERY_MS / 1000:
+                asked = self._monotonic()
+                await self._keep_word(consumer)
+
+    async def _take_change(self, record: ConsumerRecord) -> None:
+        view = self._fresh or self._view
+        refused = view.refused
+        await in_slices(view.adding_change(record.value))
+        self._next[self._lists] = record.offset + 1
+        if view.refused > refused and self._fresh is None:
+            _log.error(
+                "record of control.lists refused", offset=record.offset, problem=view.problem
+            )
+
+    async def _keep_word(self, consumer: AIOKafkaConsumer) -> None:
+        """Renew the word on the list in force while many schemas are read.
+
+        Only if control.lists still ends where this list was read to: no newer one was written.
+        """
+        sent = self._monotonic()
+        async with asyncio.timeout(ANSWER_S):
+            ends = await consumer.end_offsets([self._lists])
+        if self._fresh is None and ends[self._lists] == self._held_to and self._view.usable:
+            self._word = sent
+            if self._number() in self._words:
+                self._words[self._number()] = sent
 
     async def _settle(self) -> None:
         if self._view.settle():
@@ -326,3 +380,9 @@ class ListFeed:
     async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
+
+
+def _adding_schemas(view: ListView, records: Iterable[ConsumerRecord]) -> Steps[None]:
+    for record in records:
+        view.add_schema(record.key, record.value)
+        yield

@@ -10,19 +10,20 @@ keys of other names and numbers that cannot be next do not stop anything.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 
-import rfc8785
-
+from shutong_core.domain.canonical import canonical
 from shutong_core.domain.catalogue import Dataset
 from shutong_core.domain.changes import Assembler
 from shutong_core.domain.errors import Rejected
 from shutong_core.domain.grants import Grant
-from shutong_core.domain.version import ListVersion
-from shutong_core.wire.schemarecords import Registry, decode_registration
+from shutong_core.domain.steps import Steps, run
+from shutong_core.domain.version import AnyRow, ListVersion
+from shutong_core.wire.schemarecords import Registration, Registry, decode_registration
 from shutong_core.wire.schemas import Schema
 
 Verify = Callable[[str, bytes, bytes], bool]
@@ -30,19 +31,37 @@ Place = tuple[int, bytes]
 """Number and hash of a list."""
 _CONTROL_KEY = re.compile(r"control/[0-9a-f]{16}")
 _SIGNATURE_BYTES = 64
+#: Rows looked at for the schemas they name in one step: at most some milliseconds.
+ROWS_A_STEP = 512
+
+
+class _Wanted(NamedTuple):
+    """A schema that a row names; `digest` in hex is "" where the row gives none."""
+
+    schema_id: int
+    guid: str
+    digest: str
 
 
 class ListView:
     """The list in force, the schemas it speaks of, and what is wrong, if anything."""
 
-    def __init__(self, verify: Verify, floor: Place | None = None) -> None:
-        """`floor` is a list that was seen before: a history without it is refused."""
+    def __init__(self, verify: Verify, before: ListView | None = None) -> None:
+        """`before` read the same topics: a history without the list it saw is refused. What it
+        read already and comes again is taken from it."""
         self._verify = verify
-        self._floor = floor
-        self._assembler = Assembler(verify)
+        self._floor = before.newest if before else None
+        self._assembler: Assembler = Assembler(
+            verify, known=before._assembler.version if before else None
+        )
         self._registry = Registry()
+        # SHA-256 of key and value -> the registration in them.
+        self._registrations: dict[bytes, Registration] = {}
+        self._known_registrations = before._registrations if before else {}
         self._version: ListVersion | None = None
         self._waiting: ListVersion | None = None
+        # What the waiting list names and was not registered when it came.
+        self._unresolved: list[_Wanted] = []
         self._unusable: str | None = None
         # Newest number under a key of control that is not trusted, and what to say of it.
         self._doubt: tuple[int, str] | None = None
@@ -109,24 +128,33 @@ class ListView:
 
     def add_schema(self, key: bytes | None, value: bytes | None) -> None:
         """Take one record of control.schemas; a wrong one is refused and noted."""
+        mark = hashlib.sha256((key or b"") + b"\0" + (value or b"")).digest()
         try:
-            self._registry.add(decode_registration(key, value))
+            registration = self._known_registrations.get(mark) or decode_registration(key, value)
+            self._registry.add(registration)
         except Rejected as error:
             self._refuse(str(error))
+        else:
+            self._registrations[mark] = registration
 
     def add_change(self, value: bytes | None) -> None:
         """Take one record of control.lists; a wrong one is refused and noted."""
+        run(self.adding_change(value))
+
+    def adding_change(self, value: bytes | None) -> Steps[None]:
+        """`add_change` in steps. Add nothing else before they are done."""
         if value is None:
             self._refuse("a record of control.lists is null")
             return
         try:
-            version = self._assembler.add(value)
+            version = yield from self._assembler.adding(value)
         except Rejected as error:
             self._refuse(str(error))
             self._weigh(value, str(error))
             return
         if version is not None:
-            self._waiting = version
+            unresolved = yield from self._naming_unknown(version)
+            self._waiting, self._unresolved = version, unresolved
             self._compare(version)
             if self._doubt is not None and version.number >= self._doubt[0]:
                 # A trusted key said what this list is; what the other key said is overtaken.
@@ -139,9 +167,12 @@ class ListView:
         """
         if self._waiting is None:
             return False
-        missing = self._missing_schema(self._waiting)
-        if missing is not None:
-            self._noted = missing
+        self._unresolved = [
+            wanted for wanted in self._unresolved if self._missing(wanted) is not None
+        ]
+        if self._unresolved:
+            missing = self._missing(self._unresolved[0])
+            self._noted = f"list {self._waiting.number} names {missing}"
             return False
         self._version, self._waiting = self._waiting, None
         self._noted = None
@@ -161,25 +192,27 @@ class ListView:
             )
             self.block(self._strayed)
 
-    def _missing_schema(self, version: ListVersion) -> str | None:
-        known = self._registry.schemas
-        for dataset in version.of(Dataset):
-            if not isinstance(dataset, Dataset):
-                continue
-            for reference in dataset.schemas:
-                schema = known.get(reference.id)
-                if schema is None:
-                    return f"list {version.number} names schema {reference.id}: not registered"
-                if schema.digest.hex() != reference.digest or schema.guid != reference.guid:
-                    return f"list {version.number} names another schema {reference.id}"
-        for grant in version.of(Grant):
-            if not isinstance(grant, Grant):
-                continue
-            for projection in grant.projections:
-                schema = known.get(projection.delivered_id)
-                if schema is None or schema.guid != projection.guid:
-                    wanted = projection.delivered_id
-                    return f"list {version.number} names schema {wanted}: not registered"
+    def _naming_unknown(self, version: ListVersion) -> Steps[list[_Wanted]]:
+        """What the rows of `version` that are not in force name and is not registered.
+
+        A registration never changes: what was found once for a row needs no second look.
+        """
+        held = self._version.rows if self._version else {}
+        unknown: list[_Wanted] = []
+        for count, (row_id, row) in enumerate(version.rows.items(), 1):
+            if held.get(row_id) is not row:
+                unknown += [each for each in _named(row) if self._missing(each) is not None]
+            if count % ROWS_A_STEP == 0:
+                yield
+        return unknown
+
+    def _missing(self, wanted: _Wanted) -> str | None:
+        """What is wrong with the schema that a row names; None if it is registered as named."""
+        schema = self._registry.schemas.get(wanted.schema_id)
+        if schema is None:
+            return f"schema {wanted.schema_id}: not registered"
+        if schema.guid != wanted.guid or wanted.digest not in ("", schema.digest.hex()):
+            return f"another schema {wanted.schema_id}"
         return None
 
     def _weigh(self, data: bytes, why: str) -> None:
@@ -203,11 +236,19 @@ class ListView:
         return self._doubt[0] if self._doubt else 0
 
 
+def _named(row: AnyRow) -> list[_Wanted]:
+    if isinstance(row, Dataset):
+        return [_Wanted(each.id, each.guid, each.digest) for each in row.schemas]
+    if isinstance(row, Grant):
+        return [_Wanted(each.delivered_id, each.guid, "") for each in row.projections]
+    return []
+
+
 def _origin(data: bytes, verify: Verify) -> tuple[Literal["trusted", "unknown", "none"], int, str]:
     """Who seems to have written a record, the number it claims, the key id it names."""
     try:
         record = json.loads(data)
-        signed = rfc8785.dumps(record["body"])
+        signed = canonical(record["body"])
         signature = base64.b64decode(record["signature"], validate=True)
         key_id, number = record["key"], record["body"]["n"]
         if not isinstance(number, int) or not isinstance(key_id, str):

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import rfc8785
-
+from shutong_core.domain.canonical import canonical
 from shutong_core.wire.findings import FINDINGS_MAX, TEXT_BYTES_MAX, Finding, Reading
 from shutong_core.wire.strictjson import NotJson, loads
 from shutong_core.wire.visit import Visitor
@@ -47,7 +46,7 @@ def _load(text: bytes | str, reading: Reading) -> dict[str, Any] | None:
             return None
         parsed = loads(raw)
         # What cannot be written canonically has no identity (RFC 8785, I-JSON).
-        rfc8785.dumps(parsed)
+        canonical(parsed)
     except NotJson as error:
         zh, en = f"不是可用的 JSON 文本：{error.zh}", f"not usable as JSON text: {error.en}"
         reading.found("", zh, en)

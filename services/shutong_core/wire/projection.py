@@ -10,8 +10,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-import rfc8785
-
+from shutong_core.domain.canonical import canonical
 from shutong_core.domain.errors import Rejected
 from shutong_core.domain.grants import Band, Drop, Hash, Keep, Mask
 from shutong_core.domain.schemaview import FieldType
@@ -47,9 +46,9 @@ def project_schema(schema: Schema, items: GrantItems, dataset_id: str) -> Schema
     plain = _Emission(schema, items, namespace).record(name)
     if not plain["fields"]:
         raise Rejected(f"no item of schema {schema.name} is left to deliver to the grant")
-    digest = hashlib.sha256(rfc8785.dumps([dataset_id, plain])).hexdigest()
+    digest = hashlib.sha256(canonical([dataset_id, plain])).hexdigest()
     own = f"{namespace}.p{digest[:8]}" if namespace else f"p{digest[:8]}"
-    return parse_schema_text(rfc8785.dumps(_Emission(schema, items, own).record(name)))
+    return parse_schema_text(canonical(_Emission(schema, items, own).record(name)))
 
 
 def mask_fits(mask: Mask, field: FieldType) -> bool:

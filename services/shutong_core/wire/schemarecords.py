@@ -10,8 +10,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import rfc8785
-
+from shutong_core.domain.canonical import canonical
 from shutong_core.domain.errors import Rejected
 from shutong_core.wire.findings import TEXT_BYTES_MAX
 from shutong_core.wire.schemas import Schema, parse_schema_text
@@ -37,7 +36,7 @@ class Registration:
 
 def encode_registration(registration: Registration) -> tuple[bytes, bytes]:
     """Key and value of the record in control.schemas (RFC 8785 JSON)."""
-    value = rfc8785.dumps(
+    value = canonical(
         {
             "digest": registration.schema.digest.hex(),
             "guid": registration.guid,

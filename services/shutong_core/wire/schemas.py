@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import rfc8785
 from fastavro import parse_schema
 from fastavro.schema import SchemaParseException, UnknownType
 
+from shutong_core.domain.canonical import canonical
 from shutong_core.domain.catalogue import Grade, Item
 from shutong_core.domain.errors import Rejected
 from shutong_core.domain.schemaview import FieldType, highest_grade
@@ -86,8 +86,8 @@ def parse_schema_text(text: bytes | str) -> Schema:
     reading = read_schema(text)
     if reading.findings or reading.record is None:
         raise SchemaRefused(tuple(reading.findings))
-    canonical = rfc8785.dumps(dict(reading.parsed))
-    if len(canonical) > TEXT_BYTES_MAX:
+    whole = canonical(dict(reading.parsed))
+    if len(whole) > TEXT_BYTES_MAX:
         raise SchemaRefused((Finding("", "规范文本过长", "the canonical text is too long"),))
     try:
         prepared = parse_schema(dict(reading.parsed))
@@ -96,8 +96,8 @@ def parse_schema_text(text: bytes | str) -> Schema:
         found = Finding("", "Avro 库不接受该模式", f"Avro library refuses the schema: {error}")
         raise SchemaRefused((found,)) from error
     return Schema(
-        text=canonical.decode(),
-        digest=hashlib.sha256(canonical).digest(),
+        text=whole.decode(),
+        digest=hashlib.sha256(whole).digest(),
         record=reading.record,
         items=reading.items,
         delivered=reading.delivered,
