@@ -1,22 +1,31 @@
-"""The list in force as this process decides by it, swapped whole between transactions."""
+"""The list in force as this process decides by it, swapped whole between transactions.
+
+Policies of datasets that records came for are made ahead, so that no lane waits for them, but only
+for `PREPARE_S_MAX`: a revocation is more urgent. What is left is made afterwards, in slices too.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
 
-from shutong_broker.policy.build import build_policy
+from shutong_broker.policy.build import Policies, PolicyMaker
 from shutong_broker.policy.compiled import CompiledPolicy
 from shutong_broker.policy.model import DatasetPolicy
 from shutong_core.domain.errors import Fatal, Rejected
 from shutong_core.domain.regions import RegionTable
+from shutong_core.domain.steps import Steps
 from shutong_core.domain.version import ListVersion
 from shutong_core.runtime.listfeed import ListFeed
 from shutong_core.runtime.metrics import Metrics
+from shutong_core.runtime.slices import in_slices
 
+#: How long a list may wait for its policies; the goal for revocation is a second in all.
+PREPARE_S_MAX = 0.5
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -43,12 +52,18 @@ class PolicyBook:
         table: RegionTable,
         keys: Callable[[str], bytes],
         metrics: Metrics,
+        taken_up: Callable[[int], None] = lambda _: None,
     ) -> None:
+        """`taken_up` is told the number of rows that each list taken up changed."""
         self._feed = feed
         self._table = table
-        self._keys = keys
+        self._maker = PolicyMaker(table, keys, CompiledPolicy)
         self._metrics = metrics
+        self._taken_up = taken_up
         self._policies: PolicySet | None = None
+        self._made: Policies | None = None
+        # Makes what was left of the policies in use when the list was taken up.
+        self._rest: asyncio.Task[None] | None = None
         self._refused: str | None = None
 
     @property
@@ -85,18 +100,21 @@ class PolicyBook:
     async def follow(self) -> None:
         """Take up every new list until cancelled."""
         number = 0
-        while True:
-            version = await self._feed.wait_change(number)
-            number = version.number
-            try:
-                self._take(version)
-            except Exception as error:  # the lease of the list before runs out by itself
-                self._refused = f"list {number} cannot be used here: {type(error).__name__}"
-                _log.error("list refused", list_number=number, exc_info=error)
-            # Let the lanes run between two lists that come close together.
-            await asyncio.sleep(0)
+        try:
+            while True:
+                version = await self._feed.wait_change(number)
+                number = version.number
+                try:
+                    await self._take(version)
+                except Exception as error:  # the lease of the list before runs out by itself
+                    self._refused = f"list {number} cannot be used here: {type(error).__name__}"
+                    _log.error("list refused", list_number=number, exc_info=error)
+                # Let the lanes run between two lists that come close together.
+                await asyncio.sleep(0)
+        finally:
+            await self._stop_rest()
 
-    def _take(self, version: ListVersion) -> None:
+    async def _take(self, version: ListVersion) -> None:
         try:
             self._check(version)
         except Rejected as error:
@@ -104,14 +122,24 @@ class PolicyBook:
             self._refused = f"list {version.number} cannot be used here: {error}"
             _log.error("list refused", list_number=version.number, error=str(error))
             return
+        await self._stop_rest()
+        made = self._maker.policies(version, self._feed.schemas)
+        steps = made.preparing(self._made.in_use if self._made is not None else ())
+        await in_slices(_for_at_most(steps, PREPARE_S_MAX))
+        held, self._made = self._policies, made
         self._refused = None
-        self._policies = PolicySet.of(
-            version,
-            build_policy(version, self._feed.schemas, self._table, self._keys, CompiledPolicy),
-        )
+        self._policies = PolicySet.of(version, made)
+        self._rest = asyncio.create_task(in_slices(steps), name="policies in use")
         self._metrics.set("shutong_list_number", version.number)
         self._metrics.count("shutong_list_changes_total", outcome="applied")
         _log.info("list taken up", list_number=version.number, count=len(version.rows))
+        self._taken_up(_rows_changed(held.version if held else None, version))
+
+    async def _stop_rest(self) -> None:
+        rest, self._rest = self._rest, None
+        if rest is not None:
+            rest.cancel()
+            await asyncio.gather(rest, return_exceptions=True)
 
     def _check(self, version: ListVersion) -> None:
         bus = version.bus
@@ -123,3 +151,18 @@ class PolicyBook:
         before = self._policies.version.bus.lanes if self._policies else bus.lanes
         if bus.lanes != before:
             raise Rejected("the number of lanes is fixed at installation")
+
+
+def _for_at_most(steps: Steps[None], seconds: float) -> Steps[None]:
+    """The first of `steps`; the rest is left in it."""
+    end = time.monotonic() + seconds
+    for _ in steps:
+        yield
+        if time.monotonic() >= end:
+            return
+
+
+def _rows_changed(held: ListVersion | None, version: ListVersion) -> int:
+    """How many rows of `version` are not those of `held`."""
+    before = held.rows if held else {}
+    return sum(before.get(row_id) is not row for row_id, row in version.rows.items())
