@@ -122,8 +122,8 @@ class Input:
         """The next record is the first one at or after `offset`."""
         if self._least <= offset <= self.position:
             kept = bisect_left(self._last, offset, key=_offset_of)
-            self._again[:0] = self._last[kept:]
-            del self._last[kept:]
+            self._again = self._last[kept:] + self._again
+            self._last = self._last[:kept]  # a new list: who polled holds the old one
             self.position = offset
         else:
             self._jump(offset)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from aiokafka.errors import CorruptRecordException
@@ -126,7 +127,8 @@ class RecordReader:
             batch = self._batch(size)
             self._at += size
             if self._is_committed(batch):
-                self._records = batch
+                # A batch lets itself be iterated over only once, from its first record.
+                self._records = chain(batch)
                 self._then = batch.next_offset
                 return True
             self.next = self._then = max(batch.next_offset, self.next)
