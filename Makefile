@@ -39,5 +39,8 @@ types: $(INSTALLED)
 imports: $(INSTALLED)
 	$(BIN)/lint-imports
 
+bench: $(INSTALLED) ## the reference job against its peers, all bars; BENCH=<bar> measures one
+	PYTHONPATH=tests $(BIN)/python -m bench
+
 clean: ## remove what make built; data and caches of the user stay
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -68,11 +68,11 @@ def _may_race(bench: Bench, contestant: Contestant) -> bool:
 
 
 def _tuned(bench: Bench, racer: Contestant, records: Records, warm: int, count: int) -> Tuning:
-    """The tuning that is fastest on a fifth of the records."""
+    """The tuning that is fastest on a third of the records."""
     tunings = racer.tunings
     if len(tunings) == 1:
         return tunings[0]
-    part = _whole(int(count * racer.share / 5))
+    part = _whole(int(count * racer.share / 3))
     rates: dict[Tuning, float] = {}
     for tuning in tunings:
         found = _run(bench, racer, tuning, records, min(warm, part), part)

@@ -119,8 +119,8 @@ class Streams:
     share: float = 1.0
     tunings: Sequence[Tuning] = (
         *(Tuning(codec, threads, 100) for threads in (1, 2, 3) for codec in CODECS),
-        Tuning("none", 2, 500),
-        Tuning("none", 2, 1000),
+        Tuning("snappy", 2, 250),
+        Tuning("snappy", 2, 500),
     )
 
     def missing(self) -> str | None:

@@ -40,6 +40,8 @@ from shutong_core.wire.topics import Topics
 
 READY_S_MAX = 60.0
 TOPICS_DELETED_S_MAX = 30.0
+#: A run leaves its topics deleted; their files go at once, not after a minute.
+_OVERRIDES = {"log.segment.delete.delay.ms": "1000"}
 
 
 class BenchKafka:
@@ -48,7 +50,10 @@ class BenchKafka:
     def __init__(self, profile: Profile = REAL, overrides: Mapping[str, str] | None = None) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="shutong-bench-"))
         self._node = EmbeddedKafka(
-            self.directory / "kafka", toolchain(), profile=profile, overrides=overrides
+            self.directory / "kafka",
+            toolchain(),
+            profile=profile,
+            overrides=_OVERRIDES | dict(overrides or {}),
         )
 
     def __enter__(self) -> Self:
