@@ -9,6 +9,7 @@ from typing import get_args
 
 import structlog
 
+from shutong_broker.collector import Collector
 from shutong_broker.failpoint import Failpoint, Step, kill_at, no_failpoint
 from shutong_broker.lane import Lane
 from shutong_broker.observer import BrokerObserver
@@ -78,15 +79,17 @@ async def serve(node: Node, stop: Stop) -> None:
     """Run the broker until `stop`. Raises Fatal if it cannot start."""
     admin = admin_server(node.health, node.metrics, node.settings.broker.admin)
     observer = BrokerObserver(node.metrics, node.health)
-    feed = node.list_feed()
-    book = PolicyBook(feed, node.table, node.keyring.secret, node.metrics)
+    feed, collector = node.list_feed(), Collector()
+    book = PolicyBook(
+        feed, node.table, node.keyring.secret, node.metrics, taken_up=collector.taken_up
+    )
     node.health.check("list", book.problem)
     await admin.start()
     await feed.start()
     following = asyncio.create_task(book.follow(), name="policy book")
     try:
         if await _first_list(book, stop):
-            await _serve_lanes(node, book, observer, stop)
+            await _serve_lanes(node, book, observer, collector, stop)
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
@@ -102,7 +105,9 @@ async def _first_list(book: PolicyBook, stop: Stop) -> bool:
     return False
 
 
-async def _serve_lanes(node: Node, book: PolicyBook, observer: BrokerObserver, stop: Stop) -> None:
+async def _serve_lanes(
+    node: Node, book: PolicyBook, observer: BrokerObserver, collector: Collector, stop: Stop
+) -> None:
     version = book.version
     replication, min_isr = node.settings.replication
     await ensure_topics(node.client, topic_specs(version, node.topics, replication, min_isr))
@@ -135,6 +140,7 @@ async def _serve_lanes(node: Node, book: PolicyBook, observer: BrokerObserver, s
         while not await stop.wait(0.5):
             node.health.beat("main loop", within_s=30)
             node.metrics.set("shutong_list_lease_age_seconds", book.word_age_s)
+            collector.tend()
     finally:
         # Lanes first: leaving the group would hand them on while they still work.
         await lanes.stop()
