@@ -7,12 +7,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
-from aiokafka.errors import KafkaError, for_code
-from aiokafka.protocol.commit import OffsetFetchRequest
+from aiokafka.errors import GroupLoadInProgressError, KafkaError, for_code
 from aiokafka.protocol.offset import OffsetRequest
 from aiokafka.structs import TopicPartition
 
 from shutong_broker.fetchwire import READ_COMMITTED
+from shutong_broker.stableoffsets import UNSTABLE, StableOffsetFetch, offsets_told
 from shutong_core.domain.errors import Retryable
 
 #: A question that takes longer is given up.
@@ -28,8 +28,7 @@ async def committed_offsets(
 ) -> dict[str, int | None]:
     """The offsets `group` committed, by topic, asked afresh; None where there is none.
 
-    Raises Retryable if Kafka does not say. aiokafka's own `committed` takes an answer that is an
-    error as a whole (OffsetFetch v2 on, e.g. while the coordinator loads) for "none".
+    Raises Retryable if Kafka does not say. A transaction under way is waited for.
     """
     told = "no answer"
     try:
@@ -53,15 +52,17 @@ async def _ask_committed(
     client: AIOKafkaClient, group: str, topics: Sequence[str], partition: int
 ) -> dict[str, int | None]:
     node = await client.coordinator_lookup(CoordinationType.GROUP, group)
-    request = OffsetFetchRequest(group, [(topic, [partition]) for topic in topics])
+    request = StableOffsetFetch(group, list(topics), partition)
     answer = await client.send(node, request, group=ConnectionGroup.COORDINATION)
-    told = {topic: each for topic, partitions in answer.topics for each in partitions}
-    codes = [getattr(answer, "error_code", 0), *(code for *_, code in told.values())]
-    failed = next((code for code in codes if code), 0)
-    if failed or told.keys() != set(topics):
-        error: KafkaError = for_code(failed)() if failed else KafkaError("incomplete")
+    offsets, codes = offsets_told(answer)
+    if UNSTABLE in codes:
+        raise GroupLoadInProgressError  # as good as: ask again
+    if codes:
+        error: KafkaError = for_code(codes[0])()
         raise error
-    return {topic: offset if offset >= 0 else None for topic, (_, offset, *_) in told.items()}
+    if offsets.keys() != set(topics):
+        raise KafkaError("not every offset asked for was told")
+    return {topic: offset if offset >= 0 else None for topic, offset in offsets.items()}
 
 
 async def first_offsets(

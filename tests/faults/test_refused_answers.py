@@ -19,8 +19,10 @@ COORDINATOR_LOAD_IN_PROGRESS, TOPIC_AUTHORIZATION_FAILED = 14, 29
 
 
 def _coordinator_loads(frame: bytes) -> bytes:
-    """OffsetFetch v3 as Kafka answers it while it loads: no topics, an error for the whole."""
-    return frame[:8] + struct.pack(">ih", 0, COORDINATOR_LOAD_IN_PROGRESS)
+    """OffsetFetch v7 as Kafka answers it while it loads: no topics, an error for the whole."""
+    no_tags, no_topics = b"\0", b"\x01"
+    error = struct.pack(">h", COORDINATOR_LOAD_IN_PROGRESS)
+    return frame[:8] + no_tags + struct.pack(">i", 0) + no_topics + error + no_tags
 
 
 def _not_allowed(frame: bytes) -> bytes:
