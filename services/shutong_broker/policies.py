@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from shutong_broker.policy.build import Policies, PolicyMaker
 from shutong_broker.policy.compiled import CompiledPolicy
+from shutong_broker.policy.condition import load_parser
 from shutong_broker.policy.model import DatasetPolicy
 from shutong_core.domain.errors import Fatal, Rejected
 from shutong_core.domain.regions import RegionTable
@@ -55,12 +56,15 @@ class PolicyBook:
         taken_up: Callable[[int], None] = lambda _: None,
     ) -> None:
         """`taken_up` is told the number of rows that each list taken up changed."""
+        load_parser()
         self._feed = feed
         self._table = table
         self._maker = PolicyMaker(table, keys, CompiledPolicy)
         self._metrics = metrics
         self._taken_up = taken_up
         self._policies: PolicySet | None = None
+        # Datasets that can be read; None: all that are listed.
+        self._readable: frozenset[str] | None = None
         self._made: Policies | None = None
         # Makes what was left of the policies in use when the list was taken up.
         self._rest: asyncio.Task[None] | None = None
@@ -70,6 +74,23 @@ class PolicyBook:
     def policies(self) -> PolicySet | None:
         """What to decide by; None until a list was read."""
         return self._policies
+
+    @property
+    def listed(self) -> frozenset[str]:
+        """The datasets of the list, whether or not they can be read."""
+        return frozenset(self._made or ())
+
+    def read_only(self, datasets: frozenset[str]) -> None:
+        """Let lanes read those of the list's datasets that are among these, from now on."""
+        self._readable = datasets
+        if self._policies is not None and self._made is not None:
+            self._policies = self._set(self._policies.version, self._made)
+
+    def _set(self, version: ListVersion, made: Policies) -> PolicySet:
+        held = PolicySet.of(version, made)
+        if self._readable is None or held.datasets <= self._readable:
+            return held
+        return replace(held, datasets=held.datasets & self._readable)
 
     @property
     def version(self) -> ListVersion:
@@ -128,7 +149,7 @@ class PolicyBook:
         await in_slices(_for_at_most(steps, PREPARE_S_MAX))
         held, self._made = self._policies, made
         self._refused = None
-        self._policies = PolicySet.of(version, made)
+        self._policies = self._set(version, made)
         self._rest = asyncio.create_task(in_slices(steps), name="policies in use")
         self._metrics.set("shutong_list_number", version.number)
         self._metrics.count("shutong_list_changes_total", outcome="applied")

@@ -11,6 +11,7 @@ import structlog
 
 from shutong_broker.collector import Collector
 from shutong_broker.failpoint import Failpoint, Step, kill_at, no_failpoint
+from shutong_broker.inbounds import InboundTopics
 from shutong_broker.lane import Lane
 from shutong_broker.observer import BrokerObserver
 from shutong_broker.ownership import Ownership
@@ -22,7 +23,6 @@ from shutong_core.runtime.cluster import bus_name, ensure_topics
 from shutong_core.runtime.health import admin_server
 from shutong_core.runtime.lifecycle import Stop
 from shutong_core.runtime.node import Node
-from shutong_core.wire.topics import topic_specs
 
 ENGINE = "shutong-compiled/1"
 _log = structlog.stdlib.get_logger(__name__)
@@ -108,9 +108,12 @@ async def _first_list(book: PolicyBook, stop: Stop) -> bool:
 async def _serve_lanes(
     node: Node, book: PolicyBook, observer: BrokerObserver, collector: Collector, stop: Stop
 ) -> None:
-    version = book.version
-    replication, min_isr = node.settings.replication
-    await ensure_topics(node.client, topic_specs(version, node.topics, replication, min_isr))
+    await ensure_topics(node.client, node.topics_to_make(book.version))
+    inbounds = InboundTopics(node.client, node.topics, book)
+    looking: asyncio.Task[None] | None = None
+    if node.settings.topics == "own":
+        await inbounds.look()
+        looking = asyncio.create_task(inbounds.follow(), name="inbound topics")
     _log.warning(
         "未配置审计服务：不要求检查点。 No auditor is configured: checkpoints are not required."
     )
@@ -145,6 +148,9 @@ async def _serve_lanes(
         # Lanes first: leaving the group would hand them on while they still work.
         await lanes.stop()
         await ownership.close()
+        if looking is not None:
+            looking.cancel()
+            await asyncio.gather(looking, return_exceptions=True)
 
 
 async def _confirmed(ownership: Ownership, lane: int) -> bool | None:

@@ -28,7 +28,7 @@ from shutong_core.runtime.node import Node
 from shutong_core.runtime.transaction import Fenced
 from shutong_core.wire.schemarecords import Registration
 from shutong_core.wire.schemas import Schema
-from shutong_core.wire.topics import TopicSpec, control_specs, topic_specs
+from shutong_core.wire.topics import TopicSpec, control_specs
 
 IN_FORCE_S_MAX = 30.0
 
@@ -98,8 +98,8 @@ async def publish_list_file(
     draft = await asyncio.to_thread(read_draft, path)
     if dry_run:
         prepared, version = await foresee(node, draft)
-        specs = topic_specs(version, node.topics, *node.settings.replication)
-        return _report(version, prepared, made=await _missing(node, specs), dry_run=True)
+        made = await _missing(node, node.topics_to_make(version))
+        return _report(version, prepared, made=made, dry_run=True)
     keyring = node.settings.keyring_dir
     keyring_is_new = not keyring.exists()
     if keyring_is_new:
@@ -185,7 +185,7 @@ class _TopicMaking:
         self.different = await ensure_topics(self._node.client, wanted)
 
     async def ensure_for(self, version: ListVersion) -> None:
-        await self.ensure(topic_specs(version, self._node.topics, *self._node.settings.replication))
+        await self.ensure(self._node.topics_to_make(version))
 
 
 async def _missing(node: Node, specs: Iterable[TopicSpec]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import structlog
 
 from shutong_core.domain.errors import Fatal, Retryable
 from shutong_core.domain.regions import RegionTable, parse_table
+from shutong_core.domain.version import ListVersion
 from shutong_core.runtime.cluster import bus_name
 from shutong_core.runtime.health import Health
 from shutong_core.runtime.kafka_ports import answers_metadata, read_ports
@@ -25,7 +26,7 @@ from shutong_core.runtime.metrics import Metrics
 from shutong_core.runtime.resources import locate, package_file
 from shutong_core.runtime.settings import Settings, load_settings
 from shutong_core.wire.busrecords import BusCodec
-from shutong_core.wire.topics import Topics
+from shutong_core.wire.topics import Topics, TopicSpec, own_specs, topic_specs
 
 DIVISIONS_FILE = "divisions-2023-06-30.tsv.xz"
 KAFKA_RETRY_S = 1.0
@@ -76,6 +77,11 @@ class Node:
     def health(self) -> Health:
         """The process's health."""
         return Health()
+
+    def topics_to_make(self, version: ListVersion) -> tuple[TopicSpec, ...]:
+        """The topics that this node makes under a list. Raises Rejected if it has no bus row."""
+        make = topic_specs if self.settings.topics == "all" else own_specs
+        return make(version, self.topics, *self.settings.replication)
 
     def list_feed(self) -> ListFeed:
         """A follower of the list that trusts the control key of the keyring; not yet started."""

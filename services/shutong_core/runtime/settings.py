@@ -267,6 +267,8 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default_factory=_default_data_dir)
     keyring: Path | None = None  # default: <data_dir>/keyring
     lanes: Annotated[int, Field(ge=1, le=64)] | None = None  # at installation; default 12, or 6
+    #: `own`: inbound and delivery topics are made by the operator, for what is in use.
+    topics: Literal["all", "own"] = "all"
     uvloop: bool = False
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     kafka: KafkaSettings = KafkaSettings()

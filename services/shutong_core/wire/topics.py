@@ -139,14 +139,10 @@ def control_specs(topics: Topics, replication: int, min_isr: int) -> tuple[Topic
     )
 
 
-def topic_specs(
+def own_specs(
     version: ListVersion, topics: Topics, replication: int, min_isr: int
 ) -> tuple[TopicSpec, ...]:
-    """Every topic the bus needs under `version`: its own, then inbound, then delivery, by id.
-
-    `replication` and `min_isr` are 3 and 2 on a cluster, 1 and 1 on the embedded broker. Raises
-    Rejected if the list has no row bus/bus.
-    """
+    """The bus's own topics under `version`, none of a dataset or grant; else as `topic_specs`."""
     bus = version.bus
     forever = _kept(None, OUTPUT_BYTES_MAX, min_isr)
     specs = list(control_specs(topics, replication, min_isr))
@@ -164,6 +160,19 @@ def topic_specs(
             _kept(bus.audit_term_days, OUTPUT_BYTES_MAX, min_isr),
         ),
     ]
+    return tuple(specs)
+
+
+def topic_specs(
+    version: ListVersion, topics: Topics, replication: int, min_isr: int
+) -> tuple[TopicSpec, ...]:
+    """Every topic the bus needs under `version`: its own, then inbound, then delivery, by id.
+
+    `replication` and `min_isr` are 3 and 2 on a cluster, 1 and 1 on the embedded broker. Raises
+    Rejected if the list has no row bus/bus.
+    """
+    bus = version.bus
+    specs = list(own_specs(version, topics, replication, min_isr))
     for row in version.of(Dataset):
         if isinstance(row, Dataset):
             configs = _kept(row.retention_days, INBOUND_BYTES_MAX, min_isr)
