@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import itertools
 import statistics
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from shutong_core.audit.header import parse_header
 
 READ_S = 30.0
+_PASSING = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
+_PASSING |= {KafkaError.UNKNOWN_TOPIC_OR_PART}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,7 @@ def ends(bootstrap: str, topic: str) -> list[int]:
     reader = _reader(bootstrap)
     try:
         partitions = sorted(reader.list_topics(topic, 10).topics[topic].partitions)
-        return [reader.get_watermark_offsets(TopicPartition(topic, n), 10)[1] for n in partitions]
+        return [_end(reader, TopicPartition(topic, n)) for n in partitions]
     finally:
         reader.close()
 
@@ -103,6 +106,17 @@ def transaction_ms(found: Sequence[Block]) -> float:
         for earlier, later in itertools.pairwise(held)
     ]
     return statistics.median(times)
+
+
+def _end(reader: Consumer, partition: TopicPartition) -> int:
+    deadline = time.monotonic() + READ_S
+    while True:
+        try:
+            return int(reader.get_watermark_offsets(partition, 10)[1])
+        except KafkaException as error:  # a topic made just now has no leader for a moment
+            if time.monotonic() > deadline or error.args[0].code() not in _PASSING:
+                raise
+            time.sleep(0.1)
 
 
 def _reader(bootstrap: str) -> Consumer:

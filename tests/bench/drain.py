@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import audittrail, flow
-from bench.children import BrokerChild, wait_until
+from bench.children import BrokerChild, ChildFailed, wait_until
 from bench.stage import Stage
 
 DRAINED_S_MAX = 300.0
@@ -59,8 +59,14 @@ def drain(
 
 def wait_decided(broker: BrokerChild, total: int) -> None:
     """Wait until this process has decided so many records since it started."""
+
+    def decided() -> bool:
+        if '"error_type":"Fatal"' in broker.log_path.read_text(errors="replace"):
+            raise ChildFailed(f"a lane halted:\n{broker.tail()}")
+        return broker.total("shutong_decisions_total") >= total
+
     wait_until(
-        lambda: broker.total("shutong_decisions_total") >= total,
+        decided,
         DRAINED_S_MAX,
         f"{total} records decided",
         [broker],
@@ -74,3 +80,11 @@ def profiled(directory: str | None) -> tuple[str, ...]:
         return ("-m", "shutong_broker")
     os.environ["BENCH_PROFILE"] = directory
     return (str(Path(__file__).with_name("profiled_broker.py")),)
+
+
+def peak_mb(pid: int) -> float:
+    """The most resident memory that a process ever had, in MiB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
