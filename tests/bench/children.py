@@ -168,7 +168,11 @@ class BrokerChild(Child):
 
 
 def wait_until(
-    done: Callable[[], bool], seconds: float, what: str, children: Sequence[Child] = ()
+    done: Callable[[], bool],
+    seconds: float,
+    what: str,
+    children: Sequence[Child] = (),
+    poll_s: float = POLL_S,
 ) -> None:
     """Poll `done()` until true. Raises ChildFailed if it takes too long or a child ended."""
     end = time.monotonic() + seconds
@@ -178,4 +182,4 @@ def wait_until(
         if time.monotonic() > end:
             tails = "\n".join(f"--- {child.name}\n{child.tail()}" for child in children)
             raise ChildFailed(f"not within {seconds:g} s: {what}\n{tails}")
-        time.sleep(POLL_S)
+        time.sleep(poll_s)

@@ -145,8 +145,11 @@ class Quix:
     """Quix Streams with fastavro, one process, in a virtual environment of its own."""
 
     name: str = "quix"
-    share: float = 0.1
-    tunings: Sequence[Tuning] = tuple(Tuning(codec, 1, 1000) for codec in CODECS)
+    share: float = 0.2
+    tunings: Sequence[Tuning] = (
+        *(Tuning(codec, 1, 1000) for codec in CODECS),
+        Tuning("snappy", 1, 250),
+    )
 
     def missing(self) -> str | None:
         return quixvenv.build()

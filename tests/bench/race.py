@@ -22,6 +22,7 @@ from bench.registry import Bench
 WARM_S_MAX = 300.0
 RACE_S_MAX = 900.0
 SETTLE_S = 1.0
+POLL_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ def run(
                 pids = [child.pid for child in children]
                 own, kafka = sum(map(cpu_s_of, pids)), cpu_s_of(bench.kafka.pid)
                 began = inbound.show()
-                wait_until(lambda: progress.reached(ends), RACE_S_MAX, "the race", children)
+                done = lambda: progress.reached(ends)  # noqa: E731
+                wait_until(done, RACE_S_MAX, "the race", children, POLL_S)
                 seconds = time.monotonic() - began
                 own = sum(map(cpu_s_of, pids)) - own
                 kafka = cpu_s_of(bench.kafka.pid) - kafka
