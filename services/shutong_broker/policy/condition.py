@@ -94,6 +94,11 @@ def compile_condition(text: str, view: SchemaView) -> Condition:
     return Condition(text, _Translator(view.fields).expression(_parsed(text), 1))
 
 
+def load_parser() -> None:
+    """Make celpy's parser, which takes a tenth of a second, now and not at the first condition."""
+    _parsed("true")
+
+
 @lru_cache(maxsize=PARSED_MAX)
 def _parsed(text: str) -> Tree[Token]:
     """celpy's tree of `text`, which nobody changes: the same text stands in many grants."""

@@ -208,18 +208,18 @@ def apply(previous: ListVersion | None, records: Iterable[bytes], verify: Verify
 
 def _taking(held: ListVersion | None, parts: Sequence[Change]) -> Steps[ListVersion]:
     first = parts[0]
-    upserts = {
-        row.row_id: (row, digest)
-        for part in parts
-        for row, digest in zip(
-            part.upserts, part.digests or [row.digest() for row in part.upserts], strict=True
+    upserts: dict[str, tuple[AnyRow, bytes]] = {}
+    removals: set[str] = set()
+    for part in parts:
+        digests = part.digests or [row.digest() for row in part.upserts]
+        upserts.update(
+            (row.row_id, (row, digest)) for row, digest in zip(part.upserts, digests, strict=True)
         )
-    }
-    removals = [row_id for part in parts for row_id in part.removals]
-    touched = sum(len(part.upserts) for part in parts) + len(removals)
-    if len(upserts.keys() | set(removals)) != touched:
+        removals.update(part.removals)
+        yield
+    touched = sum(len(part.upserts) + len(part.removals) for part in parts)
+    if len(upserts) + len(removals) != touched or not removals.isdisjoint(upserts):
         raise Rejected(f"change {first.n} touches a row twice")
-    yield
     version = yield from advancing(held, upserts, removals, first.effective_ms)
     if version.digest.hex() != first.list_digest:
         raise Rejected(f"change {first.n} does not lead to the list hash that it names")

@@ -6,8 +6,9 @@ Signed changes turn version n into n+1; nothing here reads Kafka or checks signa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -17,7 +18,7 @@ from shutong_core.domain.errors import Rejected
 from shutong_core.domain.grants import Bus, Duty, Grant, Negative, Purpose
 from shutong_core.domain.organisations import Organisation, System
 from shutong_core.domain.rows import Row
-from shutong_core.domain.steps import Steps, run
+from shutong_core.domain.steps import Steps, T, run
 
 AnyRow = Organisation | System | Dataset | Grant | Duty | Purpose | Negative | Bus
 ROW_TYPES: Mapping[str, type[AnyRow]] = {
@@ -143,12 +144,13 @@ def advancing(
             raise Rejected(f"cannot remove {row_id}: it is not in the list")
         gone.append(rows.pop(row_id))
         del digests[row_id]
-    for row_id, (row, digest) in upserts.items():
-        if row_id in rows:
-            gone.append(rows[row_id])
-        rows[row_id] = row
-        digests[row_id] = digest
     yield
+    for some in _chunks(upserts):
+        for row_id in some:
+            if row_id in rows:
+                gone.append(rows[row_id])
+            rows[row_id], digests[row_id] = upserts[row_id]
+        yield
     put = [row for row, _ in upserts.values()]
     by_dataset = yield from _grants_after(previous, put, gone)
     touched = {row.kind for row in put} | {row.kind for row in gone}
@@ -166,9 +168,8 @@ def advancing(
 
 def _digesting(digests: Mapping[str, bytes]) -> Steps[bytes]:
     whole = hashlib.sha256()
-    order = sorted(digests)
-    for start in range(0, len(order), ROWS_A_STEP):
-        for row_id in order[start : start + ROWS_A_STEP]:
+    for some in _chunks(sorted(digests)):
+        for row_id in some:
             name = row_id.encode()
             whole.update(len(name).to_bytes(4, "big") + name + digests[row_id])
         yield
@@ -180,25 +181,31 @@ def _grants_after(
 ) -> Steps[dict[str, tuple[Grant, ...]]]:
     """Grants by dataset, sorted anew only for the datasets whose grants changed."""
     found = dict(previous.grants_by_dataset) if previous else {}
-    came: dict[str, dict[str, Grant]] = {}
-    for changed, leaves in ((gone, True), (put, False)):
-        for row in changed:
-            if not isinstance(row, Grant):
-                continue
-            of = came.get(row.dataset)
-            if of is None:
-                of = came[row.dataset] = {each.id: each for each in found.get(row.dataset, ())}
-            if leaves:
-                of.pop(row.id, None)
-            else:
-                of[row.id] = row
+    changed: dict[str, dict[str, Grant]] = {}
+    for rows, leaves in ((gone, True), (put, False)):
+        for some in _chunks(rows):
+            for grant in (row for row in some if isinstance(row, Grant)):
+                of = changed.get(grant.dataset)
+                if of is None:
+                    of = {each.id: each for each in found.get(grant.dataset, ())}
+                    changed[grant.dataset] = of
+                if leaves:
+                    of.pop(grant.id, None)
+                else:
+                    of[grant.id] = grant
+            yield
+    for datasets in _chunks(changed):
+        for dataset in datasets:
+            found[dataset] = tuple(sorted(changed[dataset].values(), key=_by_id))
         yield
-    for dataset, of in came.items():
-        if of:
-            found[dataset] = tuple(sorted(of.values(), key=_by_id))
-        else:
-            found.pop(dataset, None)
-    return found
+    return {dataset: grants for dataset, grants in found.items() if grants}
+
+
+def _chunks(items: Iterable[T]) -> Iterator[list[T]]:
+    """`items` in lists of `ROWS_A_STEP`."""
+    left = iter(items)
+    while some := list(islice(left, ROWS_A_STEP)):
+        yield some
 
 
 def _by_id(row: AnyRow) -> str:
