@@ -15,7 +15,7 @@ import statistics
 from collections.abc import Mapping
 
 from bench import audittrail, flow, job, lists
-from bench.drain import drain, peak_mb, profiled, wait_decided
+from bench.drain import drain, peak_mb, profiled, wait_drained
 from bench.registry import Bench, Result
 from bench.sparse import SETTING, SparseStage
 from bench.stage import Stage
@@ -117,7 +117,7 @@ def _memory(bench: Bench, stage: Stage, targets: Mapping[str, int]) -> float:
         for number, (topic, schema_id) in enumerate(targets.items()):
             flow.fill(stage.bootstrap, {topic: schema_id}, records, f"m{number}", len(records))
             total += len(records)
-        wait_decided(broker, total)
+        wait_drained(stage, targets, broker)
         used, peak = broker.rss_mb, peak_mb(broker.pid)
     _require_used(stage)
     placed = sum(b.placed for b in audittrail.blocks(stage.bootstrap, stage.topics.audit, since))
