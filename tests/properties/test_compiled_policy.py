@@ -21,7 +21,7 @@ from properties import avro_strategies as avro
 from shutong_broker.policy.build import build_policy
 from shutong_broker.policy.compiled import CompiledPolicy
 from shutong_broker.policy.interpret import PolicyInterpreter
-from shutong_broker.policy.lanehash import lane_finder
+from shutong_broker.policy.lanehash import lanes_of
 from shutong_broker.policy.literals import Kind, kind_of
 from shutong_broker.policy.model import DatasetPolicy, Decision, InboundRecord, LaneFacts
 from shutong_core.domain.errors import Rejected
@@ -358,7 +358,11 @@ def test_the_generated_decision_equals_the_plain_one_for_every_schema_and_list()
 
 
 @settings(max_examples=300, deadline=None, database=None)
-@given(st.binary(max_size=70) | st.binary(min_size=250, max_size=260), st.integers(1, 64))
-def test_a_lane_is_kafkas_partition(key: bytes, lanes: int) -> None:
-    find = lane_finder(lanes)
-    assert find(key) == find(key) == partition_of(key, lanes)
+@given(st.data(), st.integers(0, 70), st.integers(1, 64))
+def test_a_lane_is_kafkas_partition(data: st.DataObject, size: int, lanes: int) -> None:
+    some = st.binary(min_size=size, max_size=size) | st.binary(min_size=size, max_size=size)
+    same = data.draw(st.lists(some, max_size=20))
+    mixed = data.draw(st.lists(st.binary(max_size=70) | st.none(), max_size=20))
+    for keys in (same, mixed):
+        plain = [-1 if key is None else partition_of(key, lanes) for key in keys]
+        assert lanes_of(keys, lanes) == plain

@@ -10,7 +10,6 @@ import hashlib
 
 from shutong_broker.policy.decideneeds import Layout
 from shutong_broker.policy.emit import Emission
-from shutong_broker.policy.lanehash import lane_finder
 from shutong_broker.policy.model import Operation
 from shutong_broker.policy.plan import DatasetPlan, SchemaPlan
 from shutong_broker.policy.rawvalues import decimal_steps
@@ -53,7 +52,7 @@ class CheckWriter:
         """End the run with a refusal for `reason`, or for the one in `variable`."""
         told = self.out.constant(reason) if reason is not None else variable
         path = self.out.constant(item)
-        call = f"refused({told}, {path}, publisher, event_id, b, tokens, operation_so_far)"
+        call = f"refused({told}, {path}, read(records[row].headers), b, tokens, operation_so_far)"
         self.out(f"stopped = {call}", "break")
 
     def nullable(self, item: str) -> bool:
@@ -93,8 +92,7 @@ class CheckWriter:
             made = " + ".join(slices)
         with out.block(f"if key != {made}:"):
             out("raise Declined")
-        lane_of = out.constant(lane_finder(self.dataset.lanes))
-        with out.block(f"if {lane_of}(key) != partition:"):
+        with out.block("if lane != partition:"):
             self.refuse(Reason.WRONG_PARTITION)
 
     def publisher(self) -> None:

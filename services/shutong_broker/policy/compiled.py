@@ -7,8 +7,8 @@ reading of faults and both implementations give equal decisions for every input.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from shutong_broker.policy.checkgen import TOKEN_BYTES
 from shutong_broker.policy.columns import Columns
@@ -24,10 +24,11 @@ from shutong_broker.policy.model import (
     Placement,
 )
 from shutong_broker.policy.plan import DatasetPlan, SchemaPlan
+from shutong_broker.policy.runheads import RunHeads
 from shutong_broker.policy.withholding import WithheldGrants
 from shutong_core.domain.reasons import Reason
 from shutong_core.domain.regions import RegionTable
-from shutong_core.wire.framing import PREFIX_BYTES, frame_prefix
+from shutong_core.wire.framing import PREFIX_BYTES, VALUE_SCHEMA_HEADER, frame_prefix
 
 _NO_SALT = b""
 
@@ -35,11 +36,11 @@ _NO_SALT = b""
 class _Version:
     """One schema version: its plan, its function once a record asked for it, the present moment."""
 
-    __slots__ = ("generated", "moment", "plan", "prefix", "problem", "schema_id")
+    __slots__ = ("generated", "lanes", "moment", "plan", "prefix", "problem")
 
-    def __init__(self, plan: SchemaPlan, schema_id: int) -> None:
+    def __init__(self, plan: SchemaPlan, schema_id: int, lanes: int) -> None:
         self.plan = plan
-        self.schema_id = schema_id
+        self.lanes = lanes
         self.prefix = frame_prefix(schema_id)
         self.generated: Generated | None = None
         self.moment: Moment | None = None
@@ -50,7 +51,7 @@ class _Version:
         if self.generated is not None or self.problem:
             return
         try:
-            self.generated = generate(dataset, self.plan, self.schema_id, table)
+            self.generated = generate(dataset, self.plan, table)
         except Exception as error:  # the interpreter decides then, by the same rules
             self.problem = f"{type(error).__name__}: {error}"
 
@@ -60,7 +61,7 @@ class _Version:
         salt: bytes,
         repeat: Reason | None,
         now_ms: int,
-        read: Callable[[Any], Head | None],
+        reader: HeadReader,
     ) -> Columns | None:
         """The columns of the first of `records`; None if there is no function."""
         if self.generated is None:
@@ -68,7 +69,8 @@ class _Version:
         moment = self.moment
         if moment is None or not moment.from_ms <= now_ms < moment.until_ms:
             moment = self.moment = self.generated.matcher.moment(now_ms)
-        return self.generated.run(records, salt, repeat, moment, read)
+        heads = RunHeads(records, self.prefix, self.lanes, reader)
+        return self.generated.run(records, heads, salt, repeat, moment, reader.read)
 
 
 class CompiledPolicy:
@@ -84,7 +86,7 @@ class CompiledPolicy:
         self._by_guid: dict[str, _Version] = {}
         for key, of in plan.schemas.items() if plan.in_force else ():
             if not isinstance(key, str):
-                version = versions[id(of)] = _Version(of, key)
+                version = versions[id(of)] = _Version(of, key, plan.lanes)
                 self._by_prefix[version.prefix] = version
         for key, of in plan.schemas.items():
             if isinstance(key, str) and id(of) in versions:
@@ -127,7 +129,7 @@ class CompiledPolicy:
             return Columns()
         version.generate(self._plan, self._table)
         try:
-            columns = version.run(records, salt, None, now_ms, self._heads.read)
+            columns = version.run(records, salt, None, now_ms, self._heads)
         except Exception:  # never an allowance: each is decided alone
             columns = None
         return columns or Columns()
@@ -155,10 +157,10 @@ class CompiledPolicy:
         if version is None:
             return None
         if head.guid is not None:
-            record = record._replace(value=version.prefix + record.value)
-            head = head._replace(guid=None)
+            kept = [each for each in record.headers if each[0] != VALUE_SCHEMA_HEADER]
+            record = record._replace(value=version.prefix + record.value, headers=kept)
         version.generate(self._plan, self._table)
-        columns = version.run((record,), _NO_SALT, facts.repeat, now_ms, lambda _: head)
+        columns = version.run((record,), _NO_SALT, facts.repeat, now_ms, self._heads)
         if columns is None or not columns.rows:
             return None if columns is None else columns.stopped
         return self._decision(record, head, columns)

@@ -11,6 +11,7 @@ import hashlib
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from shutong_broker.policy.checkgen import CannotCompile, CheckWriter
@@ -26,6 +27,7 @@ from shutong_broker.policy.decideneeds import (
 )
 from shutong_broker.policy.emit import Emission
 from shutong_broker.policy.gathering import Gathering
+from shutong_broker.policy.head import Head
 from shutong_broker.policy.keyedhash import hidden_key
 from shutong_broker.policy.matching import Candidate, Matcher
 from shutong_broker.policy.minors import any_under_14
@@ -39,7 +41,6 @@ from shutong_core.domain.reasons import Reason
 from shutong_core.domain.regions import RegionTable
 from shutong_core.wire.framing import frame_prefix
 from shutong_core.wire.shapes import RANGES, Nullable, inner
-from shutong_core.wire.topics import INBOUND_BYTES_MAX
 
 #: What a birth date may be taken from as a moment, and what one day of it counts.
 _DAYS = {"timestamp-millis": 86_400_000, "timestamp-micros": 86_400_000_000}
@@ -54,26 +55,22 @@ class Generated:
     source: str
 
 
-def generate(
-    dataset: DatasetPlan, plan: SchemaPlan, schema_id: int, table: RegionTable
-) -> Generated:
-    """The decision on `plan`'s records, framed with `schema_id`.
-
-    Raises CannotCompile where only the interpreter can decide.
-    """
-    return _Generator(dataset, plan, schema_id, table).generate()
+def generate(dataset: DatasetPlan, plan: SchemaPlan, table: RegionTable) -> Generated:
+    """The decision on `plan`'s records. Raises CannotCompile where only the interpreter can."""
+    return _Generator(dataset, plan, table).generate()
 
 
 def refused(
     reason: Reason,
     path: str,
-    publisher: str,
-    event_id: str | None,
+    head: Head,
     body: bytes,
     tokens: tuple[bytes, ...],
     operation: Operation,
 ) -> Decision:
-    return Decision(reason, path, publisher, event_id, body, tokens, operation, (), NONE_WITHHELD)
+    """The decision on a record that is refused."""
+    told = (head.publisher, head.event_id, body, tokens, operation)
+    return Decision(reason, path, *told, (), NONE_WITHHELD)
 
 
 _NAMESPACE: dict[str, Any] = {
@@ -83,6 +80,7 @@ _NAMESPACE: dict[str, Any] = {
     "decline": decline,
     "join": b"".join,
     "length": length,
+    "moment_of": itemgetter(2, 6),  # offset and arrival
     "number": int.from_bytes,
     "refused": refused,
     "sha256": hashlib.sha256,
@@ -92,20 +90,6 @@ _NAMESPACE: dict[str, Any] = {
     "varint": varint,
     "under_14": any_under_14,
 }
-
-#: From one record of the run to its body and head. Other schema versions, headers at fault and
-#: what is too large end the run.
-_BEGIN = """\
-_, partition, offset, key, value, headers, arrived_ms = record
-if value[:5] != {prefix} or len(value) + len(key) > {limit}:
-    break
-b = value[5:]
-head = read(headers)
-if head is None:
-    break
-publisher, event_id, operation, fault, jurisdiction, guid, id_hash = head
-if guid is not None:
-    break"""
 
 _VERDICTS = """\
 match = moment[{regions}]
@@ -137,7 +121,7 @@ if found:
                 value = made[share] = project(r, pieces)
         add_row, add_key, add_value, add_headers = out
         if events is not None:
-            add_headers(events(operation, partition, offset, arrived_ms))
+            add_headers(events(operation, partition, *moment_of(records[row])))
         add_key(key if hide is None else hide(key))
         add_value(value)
         add_row(row)"""
@@ -145,21 +129,15 @@ if found:
 _END = """\
 add_digest(sha256(salt + b).digest())
 add_tokens(tokens)
-add_publisher(publisher)
-add_operation(operation)
-add_id(id_hash)
 row += 1"""
 
 
 class _Generator:
     """One generation."""
 
-    def __init__(
-        self, dataset: DatasetPlan, plan: SchemaPlan, schema_id: int, table: RegionTable
-    ) -> None:
+    def __init__(self, dataset: DatasetPlan, plan: SchemaPlan, table: RegionTable) -> None:
         self.dataset = dataset
         self.plan = plan
-        self.prefix = frame_prefix(schema_id)
         self.table = table
         self.layout: Layout = layout_of(plan)
         self.grants = tuple(placeable(plan, self.layout))
@@ -277,13 +255,12 @@ class _Generator:
     def run(self) -> None:
         """The main function; its walk keeps what the rest of the text turned out to need."""
         out = self.out
-        with out.block("def run(records, salt, repeat, moment, read):"):
-            out("row = 0", "shared = stopped = None")
-            out("gathering = Gathering()", "bound = gathering.bound")
-            out("add_digest, add_tokens, add_publisher, add_operation, add_id = gathering.adders")
-            with out.block("try:"), out.block("for record in records:"):
-                prefix = out.constant(self.prefix)
-                out(*_BEGIN.format(prefix=prefix, limit=INBOUND_BYTES_MAX).splitlines())
+        with out.block("def run(records, heads, salt, repeat, moment, read):"):
+            out("row = 0", "shared = stopped = None", "partition = records[0].partition")
+            out("gathering = Gathering(heads)", "bound = gathering.bound")
+            out("add_digest, add_tokens, add_operation = gathering.adders")
+            with out.block("try:"), out.block("for key, b, told, lane in heads.rows:"):
+                out("publisher, operation, fault, jurisdiction = told")
                 self.decision()
             with out.block("except Exception:"):
                 out("pass  # the record after the last row is decided alone, by the plain rules")
@@ -299,6 +276,8 @@ class _Generator:
         raws = f"({', '.join(regions)})" if len(regions) > 1 else "".join(regions) or "None"
         text = _VERDICTS.format(regions=raws, row=", ".join(self.layout.row))
         out(*text.splitlines())
+        if self.plan.operation_item is not None:
+            out("add_operation(operation)")
         out(*_END.splitlines())
         rest = out.lines[mark:]
         del out.lines[mark:]

@@ -14,6 +14,7 @@ from typing import Any
 from shutong_broker.policy.columns import Columns, Placed
 from shutong_broker.policy.matching import Match
 from shutong_broker.policy.model import Decision, Operation
+from shutong_broker.policy.runheads import RunHeads
 from shutong_broker.policy.withholding import Withheld
 
 _Append = Callable[[Any], None]
@@ -26,11 +27,12 @@ Bound = tuple[tuple[Any, ...], ...]
 class Gathering:
     """The columns of one run in the making."""
 
-    __slots__ = ("_first", "_lists", "_own", "_placed", "_shared", "adders", "bound")
+    __slots__ = ("_first", "_heads", "_lists", "_own", "_placed", "_shared", "adders", "bound")
 
-    def __init__(self) -> None:
+    def __init__(self, heads: RunHeads) -> None:
         self.bound: dict[Match, Bound] = {}
-        self._lists: tuple[list[Any], ...] = ([], [], [], [], [])
+        self._heads = heads
+        self._lists: tuple[list[Any], ...] = ([], [], [])
         self.adders: tuple[_Append, ...] = tuple(each.append for each in self._lists)
         self._placed: dict[str, Placed] = {}
         self._own: dict[Withheld, list[int]] = {}
@@ -85,13 +87,15 @@ class Gathering:
             del placed.keys[kept:], placed.values[kept:], placed.headers[kept:]
         for numbers in self._own.values():
             _cut(numbers, rows)
-        digests, tokens, publishers, operations, ids = (each[:rows] for each in self._lists)
+        digests, tokens, told = (each[:rows] for each in self._lists)
+        ids = self._heads.id_hashes[:rows]
         known = [each for each in ids if each is not None]
+        operations = told or self._heads.operations(rows)
         present = b"\x01" * rows if len(known) == rows else bytes(each is not None for each in ids)
         plain = operations.count(Operation.PUT) == rows
         return Columns(
             rows=rows,
-            publishers=publishers,
+            publishers=self._heads.publishers(rows),
             operations=bytes(rows) if plain else bytes(each.number for each in operations),
             digests=b"".join(digests),
             token_counts=bytes(map(len, tokens)),

@@ -6,7 +6,7 @@ bytes. Whatever is not of that plain form goes through `read_headers`, which hol
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from shutong_broker.policy.model import Operation
@@ -26,6 +26,8 @@ from shutong_core.wire.headers import (
 
 _new = tuple.__new__
 _Hasher = Callable[[bytes], bytes | None]
+#: Publisher, operation, fault, jurisdiction of a `Head`.
+Told = tuple[str, Operation, Reason | None, RegionFlags | None]
 _TYPES_MAX = 64
 _PUBLISHERS_MAX = 16_384
 
@@ -77,25 +79,58 @@ class HeadReader:
 
     def read(self, headers: Any) -> Head | None:
         """The head; None if the headers hold a fault, which the interpreter then names."""
-        if len(headers) == 2:  # what the producer service writes for most datasets
-            (first, writer), (second, value) = headers
-            known = self._publishers.get(writer)
-            if (
-                first == PUBLISHER_HEADER
-                and second == EVENT_ID_HEADER
-                and known is not None
-                and value is not None
-                and 0 < len(value) <= EVENT_ID_CHARS_MAX
-                and value.isascii()
-            ):
-                publisher, jurisdiction, id_hash = self._sole or known
-                event_id = value.decode()
-                if event_id.isprintable():
-                    operation, fault = self._untold
-                    told = (publisher, event_id, operation, fault, jurisdiction, None)
-                    return _new(Head, (*told, id_hash(value)))
         head = self._plain(headers)
         return head if head is not None else self._strict(headers)
+
+    def columns(self, headers: Sequence[Any]) -> tuple[list[Told], list[bytes | None]]:
+        """What the heads of the first of some records tell, with the hashes of their event ids.
+
+        Ends before headers at fault, and before a schema GUID among them.
+        """
+        usual = self._usual(headers)
+        if usual is not None:
+            return usual
+        told: list[Told] = []
+        ids: list[bytes | None] = []
+        for each in headers:
+            try:
+                head = self.read(each)
+            except Exception:  # the interpreter says what is wrong with them
+                break
+            if head is None or head.guid is not None:
+                break
+            told.append((head.publisher, head.operation, head.fault, head.jurisdiction))
+            ids.append(head.id_hash)
+        return told, ids
+
+    def _usual(self, headers: Sequence[Any]) -> tuple[list[Told], list[bytes | None]] | None:
+        """The same where all headers are publisher and event id, as they mostly are; else None."""
+        try:
+            pairs = [
+                (first[1], second[1])
+                for first, second in headers
+                if first[0] == PUBLISHER_HEADER and second[0] == EVENT_ID_HEADER
+            ]
+            if len(pairs) < len(headers):
+                return None
+            names, event_ids = zip(*pairs, strict=True)
+            text = b"".join(event_ids)
+            sizes = set(map(len, event_ids))
+            writers = {name: self._publishers[name] for name in set(names)}
+        except (ValueError, TypeError, KeyError):
+            return None
+        if not text.isascii() or not text.decode().isprintable():
+            return None
+        if min(sizes) < 1 or max(sizes) > EVENT_ID_CHARS_MAX:
+            return None
+        if self._sole is not None or len(writers) == 1:
+            publisher, jurisdiction, id_hash = self._sole or writers[names[0]]
+            told = (publisher, *self._untold, jurisdiction)
+            return [told] * len(names), list(map(id_hash, event_ids))
+        each = {name: (writer[0], *self._untold, writer[1]) for name, writer in writers.items()}
+        hashers = {name: writer.id_hash for name, writer in writers.items()}
+        ids = [hashers[name](event_id) for name, event_id in pairs]
+        return [each[name] for name in names], ids
 
     def _plain(self, headers: Any) -> Head | None:  # noqa: C901, PLR0911 - one pass
         """The head of headers in the usual form; None if they are not in it."""

@@ -1,64 +1,51 @@
-"""Kafka's partition of a key, faster than the plain form: the same numbers as `wire.keys`.
+"""Kafka's partitions of many keys at once: the same numbers as `wire.keys.partition_of`.
 
-Keys are mostly digits, so the same bytes come again and again: what the first eight come to and
-what each word after them contributes is remembered, up to a limit that random keys cannot push.
+Keys of one length are hashed side by side: word i of every key stands in its own 64 bits of one
+long integer, so that a step of murmur2 is one multiplication for all of them.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from shutong_core.wire.keys import partition_of
 
 _M = 0x5BD1E995
-_MASK = 0xFFFFFFFF
 _SEED = 0x9747B28C
-_POSITIVE = 0x7FFFFFFF
-_REMEMBERED_MAX = 1 << 15
-_BEGIN_BYTES = 8
-_KEY_BYTES_READY = 255
-_WORDS = tuple(struct.Struct(f"<{words}I").unpack_from for words in range(64))
+_SLOT_BYTES = 8
+#: Fewer keys are hashed one by one.
+_KEYS_LEAST = 8
 
 
-def lane_finder(lanes: int) -> Callable[[bytes], int]:  # noqa: C901 - no calls, for speed
-    """The function that gives a key's lane, 0 … lanes-1."""
-    begun: dict[tuple[int, bytes], int] = {}
-    mixed: dict[int, int] = {}
-
-    def lane_of(key: bytes, m: int = _M, mask: int = _MASK) -> int:  # noqa: C901
-        size = len(key)
-        if size < _BEGIN_BYTES or size > _KEY_BYTES_READY:
-            return partition_of(key, lanes)
-        # Keys of one kind begin alike: an identity number with the place and the century.
-        begin = (size, key[:_BEGIN_BYTES])
-        state = begun.get(begin)
-        if state is None:
-            state = _SEED ^ size
-            for word in _WORDS[2](key, 0):
-                state = state * m & mask ^ _mixed(word)
-            if len(begun) < _REMEMBERED_MAX:
-                begun[begin] = state
-        for word in _WORDS[(size >> 2) - 2](key, _BEGIN_BYTES):
-            mix = mixed.get(word)
-            if mix is None:
-                mix = _mixed(word)
-                if len(mixed) < _REMEMBERED_MAX:
-                    mixed[word] = mix
-            state = state * m & mask ^ mix
-        if size & 2:
-            if size & 1:
-                state = (state ^ key[-1] << 16 ^ key[-2] << 8 ^ key[-3]) * m & mask
-            else:
-                state = (state ^ key[-1] << 8 ^ key[-2]) * m & mask
-        elif size & 1:
-            state = (state ^ key[-1]) * m & mask
-        state = (state ^ state >> 13) * m & mask
-        return ((state ^ state >> 15) & _POSITIVE) % lanes
-
-    return lane_of
+def lanes_of(keys: Sequence[bytes | None], lanes: int) -> list[int]:
+    """The lane of each key, 0 … lanes-1; -1 for a null key."""
+    sizes = {-1 if key is None else len(key) for key in keys}
+    if len(keys) < _KEYS_LEAST or len(sizes) > 1 or -1 in sizes:
+        return [-1 if key is None else partition_of(key, lanes) for key in keys]
+    joined = b"".join(key for key in keys if key is not None)
+    hashes = _murmur2(joined, sizes.pop(), len(keys)).to_bytes(_SLOT_BYTES * len(keys), "little")
+    return [hash_ % lanes for hash_ in memoryview(hashes).cast("Q").tolist()]
 
 
-def _mixed(word: int) -> int:
-    k = word * _M & _MASK
-    return (k ^ k >> 24) * _M & _MASK
+def _murmur2(joined: bytes, size: int, count: int) -> int:
+    """Positive murmur2 hashes (31 bits) of `count` keys of `size` bytes, one in each slot."""
+    each = int.from_bytes(b"\x01\0\0\0\0\0\0\0" * count, "little")
+    low = each * 0xFFFFFFFF
+
+    def column(at: int, width: int) -> int:
+        """Bytes at … at+width-1 of every key, little-endian."""
+        slots = bytearray(_SLOT_BYTES * count)
+        for byte in range(width):
+            slots[byte::_SLOT_BYTES] = joined[at + byte :: size]
+        return int.from_bytes(slots, "little")
+
+    state = each * ((_SEED ^ size) & 0xFFFFFFFF)
+    whole = size & ~3
+    for at in range(0, whole, 4):
+        word = column(at, 4) * _M & low
+        word = (word ^ word >> 24 & low) * _M & low
+        state = state * _M & low ^ word
+    if size > whole:
+        state = (state ^ column(whole, size - whole)) * _M & low
+    state = (state ^ state >> 13 & low) * _M & low
+    return (state ^ state >> 15 & low) & each * 0x7FFFFFFF
