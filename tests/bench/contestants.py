@@ -6,7 +6,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -26,16 +26,19 @@ NATIVE_MODULE = "shutong_kernel"
 class Contestant(Protocol):
     """One way to do the reference job; `share` of the records is all that a slow one gets."""
 
-    name: str
-    share: float
-    tunings: Sequence[Tuning]
+    @property
+    def name(self) -> str: ...
+    @property
+    def share(self) -> float: ...
+    @property
+    def tunings(self) -> Sequence[Tuning]: ...
 
     def missing(self) -> str | None:
         """Why it cannot race here; None if it can. May build what it needs."""
         ...
 
-    def running(self, stage: Stage, tuning: Tuning) -> Iterator[list[Child]]:
-        """Context: its processes, started."""
+    def running(self, stage: Stage, tuning: Tuning) -> AbstractContextManager[list[Child]]:
+        """Its processes, started; ended at the end."""
         ...
 
     def group(self, stage: Stage) -> str:

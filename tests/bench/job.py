@@ -204,8 +204,8 @@ def sections(
         uses.setdefault(row["dataset"], []).append(row["purpose"])
     named = [_without(dict(each), "kind") for each in datasets]
     of_kind: dict[str, list[dict[str, Any]]] = {}
-    for row in base_rows():
-        of_kind.setdefault(row.body()["kind"], []).append(_without(row.body(), "kind"))
+    for each in base_rows():
+        of_kind.setdefault(each.body()["kind"], []).append(_without(each.body(), "kind"))
     return {
         "bus": of_kind["bus"][0],
         "purposes": [{"id": row["purpose"], "title": row["purpose"]} for row in rows],
