@@ -12,6 +12,7 @@ from shutong_core.domain.regions import Level
 from unit import listing_fixtures as listing
 
 ALL_ROWS = job.REFERENCE["b"]
+PURPOSE = "care"
 #: The ninth city: no record is of it.
 NOWHERE = job.CITIES
 
@@ -38,10 +39,12 @@ def sections(
 ) -> dict[str, Any]:
     """A list file of these datasets, all with the reference job's record, and these grants."""
     rows = [
-        job.dataset_row(name, resource_code=f"203001/{number + 1}")
+        job.dataset_row(name, title=name, resource_code=f"203001/{number + 1}")
         for number, name in enumerate(datasets)
     ]
-    made = job.sections(rows, map(_short, grants))
+    made = job.sections(rows, [_short(grant) | {"purpose": PURPOSE} for grant in grants])
+    made["purposes"] = [{"id": PURPOSE, "title": "示例"}]
+    made["datasets"] = [{**row, "purposes": [PURPOSE]} for row in made["datasets"]]
     made["organisations"] = made["organisations"] + requesters(requesters_count)
     return made
 

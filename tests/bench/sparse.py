@@ -6,16 +6,20 @@ A list of 10,000 grants asks for more partitions than a node should hold (4,000)
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bench.stage import BenchKafka, Stage
+from bench.stage import BenchKafka, Stage, _as_yaml
 from shutong_core.domain.version import ListVersion
 from shutong_core.runtime.cluster import ensure_topics
 from shutong_core.runtime.settings import Settings
 from shutong_core.wire.topics import topic_specs
 
 MAKE_S_MAX = 600.0
+PUBLISH_S_MAX = 180.0
 SETTING = {"SHUTONG_TOPICS": "own"}
 
 
@@ -40,3 +44,27 @@ class SparseStage(Stage):
         ]
         asyncio.run(ensure_topics(self.node.client, specs, MAKE_S_MAX))
         return version
+
+    def publish_aside(self, sections: Mapping[str, Any], schemas: Mapping[str, str]) -> None:
+        """Put a list in force by `shutong list publish` in a process of its own."""
+        for name, text in schemas.items():
+            (self.directory / name).write_text(text)
+        path = self.directory / "next.yaml"
+        path.write_text(_as_yaml(sections))
+        environment = {
+            **os.environ,
+            **SETTING,
+            "SHUTONG_PREFIX": self.prefix,
+            "SHUTONG_DATA_DIR": str(self.directory),
+            "SHUTONG_KAFKA_BOOTSTRAP_SERVERS": self.bootstrap,
+            "SHUTONG_KAFKA_REPLICATION": "1",
+            "SHUTONG_KAFKA_MIN_ISR": "1",
+        }
+        command = "from shutong_cli.main import main; main()"
+        subprocess.run(
+            [sys.executable, "-c", command, "list", "publish", str(path)],
+            env=environment,
+            check=True,
+            timeout=PUBLISH_S_MAX,
+            stdout=subprocess.DEVNULL,
+        )
