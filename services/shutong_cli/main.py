@@ -30,6 +30,7 @@ COMMANDS = {
     "up": Entry("shutong_cli.run_commands", "在本机运行整条总线 Run the whole bus here.", "up_app"),
     "demo": Entry("shutong_cli.run_commands", "播放样例并核对 Play the sample, check.", "demo_app"),
     "list": Entry("shutong_cli.list_commands", "责任清单 The responsibility list."),
+    "policy": Entry("shutong_cli.policy_command", "裁决规则 What decides a record."),
     "schema": Entry("shutong_cli.schema_commands", "数据模式 Schemas of datasets."),
     "key": Entry("shutong_cli.key_commands", "系统的接口密钥 API keys of systems."),
     "publish": Entry("shutong_cli.publish_command", "按 CSV 文件发布记录 Publish a CSV file."),

@@ -217,3 +217,23 @@ def test_verifying_a_grant_that_no_list_has_is_refused(file: Path) -> None:
     assert done.exit_code == 2, done.output
     assert "List 1 has no grant nosuch" in done.stderr
     assert "Verified" not in done.stdout
+
+
+def test_the_policy_of_the_list_in_force_is_explained_without_its_keys(
+    data: Path, file: Path
+) -> None:
+    assert shutong("policy", "explain", "subsistence-allowance").exit_code == 2
+    assert shutong("list", "publish", str(file)).exit_code == 0
+    told = answer("policy", "explain", "subsistence-allowance", "--grant", "allowance-statistics")
+    assert told["list"]["number"] == 1
+    (grant,) = told["grants"]
+    assert grant["items"]["id_number"] == "keep 6+0"
+    offline = answer("policy", "explain", "subsistence-allowance", "--file", str(file))
+    assert told["source"] == offline["source"]
+    shown = shutong("policy", "explain", "subsistence-allowance").stdout
+    ring = Keyring(data / "keyring")
+    for key_id in ("grant/allowance-statistics/1", "tokens/1", "event-ids/1"):
+        secret = ring.secret(key_id)
+        assert secret.hex() not in shown
+        assert repr(secret) not in shown
+    assert "def " in told["source"]
