@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import gc
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import astuple
 
 from bench.children import ChildFailed
 from bench.contestants import Contestant, everyone
@@ -32,7 +33,8 @@ GOALS = (
     ("native-2", "streams", ">= 3.5"),
     ("bus-1", "quix", None),
 )
-Rounds = Mapping[str, Sequence[float]]
+#: Contestant → its rounds; None where it gave no valid result.
+Runs = dict[str, list[Run | None]]
 
 
 def measure(bench: Bench) -> list[Result]:
@@ -47,16 +49,23 @@ def measure(bench: Bench) -> list[Result]:
     _run(bench, everyone({}, None)[-1], Tuning(), records, warm, count)
     racers = [each for each in everyone(bench.env, bench.profile) if _may_race(bench, each)]
     tuned = {each.name: _tuned(bench, each, records, warm, count) for each in racers}
-    rates: dict[str, list[float]] = {each.name: [] for each in racers}
+    runs: Runs = {each.name: [] for each in racers}
     for number in range(bench.rounds or ROUNDS):
         at = number % max(1, len(racers))
         for racer in racers[at:] + racers[:at]:
             part = _whole(int(count * racer.share))
             found = _run(bench, racer, tuned[racer.name], records, warm, part)
             bench.say(f"  round {number + 1}  {racer.name:9} {found}")
-            if found is not None:
-                rates[racer.name].append(found.rate)
-    return _results(rates)
+            runs[racer.name].append(found)
+    for name, rounds in runs.items():
+        if valid := [each for each in rounds if each is not None]:
+            bench.say(f"  median   {name:9} {_median(valid)}")
+    return _results(runs)
+
+
+def _median(runs: Sequence[Run]) -> Run:
+    """Each figure's own median."""
+    return Run(*(statistics.median(figures) for figures in zip(*map(astuple, runs), strict=True)))
 
 
 def _whole(count: int) -> int:
@@ -99,7 +108,10 @@ def _run(
         return None
 
 
-def _results(rates: Rounds) -> list[Result]:
+def _results(runs: Runs) -> list[Result]:
+    rates = {
+        name: [each.rate for each in rounds if each is not None] for name, rounds in runs.items()
+    }
     medians = {name: statistics.median(found) for name, found in rates.items() if found}
     results = [
         Result(f"throughput: {name}", medians[name], "records/s", None, rates[name])
@@ -107,7 +119,9 @@ def _results(rates: Rounds) -> list[Result]:
     ]
     for name, rival, goal in GOALS:
         if name in medians and rival in medians:
-            each = [a / b for a, b in zip(rates[name], rates[rival], strict=False)]
+            pairs = zip(runs[name], runs[rival], strict=True)
+            each = [a.rate / b.rate for a, b in pairs if a is not None and b is not None]
             ratio = medians[name] / medians[rival]
             results.append(Result(f"throughput: {name} / {rival}", ratio, "times", goal, each))
-    return results
+    invalid = sum(each is None for rounds in runs.values() for each in rounds)
+    return [*results, Result("throughput: runs without a valid result", invalid, "runs", "<= 0")]

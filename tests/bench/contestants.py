@@ -21,6 +21,7 @@ from shutong_core.runtime.settings import BrokerSettings
 _TESTS = Path(__file__).parents[1]
 _PROFILED = str(Path(__file__).with_name("profiled_broker.py"))
 NATIVE_MODULE = "shutong_kernel"
+_ENGINE = "engine"  # the broker's setting: pure or native
 
 
 class Contestant(Protocol):
@@ -65,12 +66,14 @@ class Bus:
     def missing(self) -> str | None:
         if self.engine == "native" and importlib.util.find_spec(NATIVE_MODULE) is None:
             return f"the optional module {NATIVE_MODULE} is not installed"
+        if self.engine == "native" and _ENGINE not in BrokerSettings.model_fields:
+            return "the broker has no setting that chooses its engine"
         return None
 
     @contextmanager
     def running(self, stage: Stage, tuning: Tuning) -> Iterator[list[Child]]:
         env = dict(self.env)
-        if "engine" in BrokerSettings.model_fields:
+        if _ENGINE in BrokerSettings.model_fields:
             env["SHUTONG_BROKER_ENGINE"] = self.engine
         command: tuple[str, ...] = ("-m", "shutong_broker")
         if self.profile:
