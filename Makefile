@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check format lint types imports bench clean
+.PHONY: help run demo test check format lint types imports bench kernel kernel-check clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /	/' | column -t -s '	'
@@ -41,6 +41,19 @@ imports: $(INSTALLED)
 
 bench: $(INSTALLED) ## the reference job against its peers, all bars; BENCH=<bar> measures one
 	PYTHONPATH=tests $(BIN)/python -m bench
+
+KERNEL := --manifest-path services/shutong_kernel/Cargo.toml --target-dir build/kernel
+
+kernel: $(INSTALLED) ## build and install the optional compiled kernel (needs a Rust toolchain)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c requirements.lock maturin
+	rm -rf build/kernel/dist
+	$(BIN)/maturin build --quiet --release --locked $(KERNEL) --out build/kernel/dist -i $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --force-reinstall --no-deps build/kernel/dist/*.whl
+
+kernel-check: ## format, lints and own tests of the optional compiled kernel
+	cargo fmt --check --manifest-path services/shutong_kernel/Cargo.toml
+	cargo clippy --quiet --locked --all-targets $(KERNEL) -- -D warnings
+	cargo test --quiet --locked $(KERNEL)
 
 clean: ## remove what make built; data and caches of the user stay
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

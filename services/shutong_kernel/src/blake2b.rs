@@ -33,8 +33,10 @@ impl Blake2b {
         }
         let mut start = IV;
         let (low, high) = person.split_at(8);
-        let parameters = [u64::from(size) | (key.len() as u64) << 8 | 1 << 16 | 1 << 24, 0, 0, 0, 0, 0];
-        let person = [u64::from_le_bytes(low.try_into().ok()?), u64::from_le_bytes(high.try_into().ok()?)];
+        let parameters =
+            [u64::from(size) | (key.len() as u64) << 8 | 1 << 16 | 1 << 24, 0, 0, 0, 0, 0];
+        let person =
+            [u64::from_le_bytes(low.try_into().ok()?), u64::from_le_bytes(high.try_into().ok()?)];
         for (word, value) in start.iter_mut().zip(parameters.iter().chain(&person)) {
             *word ^= value;
         }
@@ -173,7 +175,7 @@ mod tests {
             plain.as_deref(),
             Some(concat!(
                 "ba80a53f981c4d0d6a2797b69f12f6e94c212f14685ac4b74b12bb6fdbffa2d1",
-                "7d87c5392aab792dc252d5de4533cc9518d38aa8dbc4925ab92386edd4009923"
+                "7d87c5392aab792dc252d5de4533cc9518d38aa8dbf1925ab92386edd4009923"
             ))
         );
     }
@@ -185,10 +187,22 @@ mod tests {
         let made = Blake2b::new(64, &key, [0; 16]);
         let start = |size: u8| {
             let message: Vec<u8> = (0..size).collect();
-            made.as_ref().map(|made| hex(&made.digest(&message)).chars().take(16).collect::<String>())
+            made.as_ref()
+                .map(|made| hex(&made.digest(&message)).chars().take(16).collect::<String>())
         };
         assert_eq!(start(0).as_deref(), Some("10ebb67700b1868e"));
         assert_eq!(start(1).as_deref(), Some("961f6dd1e4dd30f6"));
-        assert_eq!(start(255).as_deref(), Some("142709d62e28fcca"));
+        assert_eq!(start(128).as_deref(), Some("72065ee4dd91c2d8"));
+        assert_eq!(start(129).as_deref(), Some("64475dfe7600d717"));
+        assert_eq!(start(255).as_deref(), Some("142709d62e28fccc"));
+    }
+
+    #[test]
+    fn size_key_and_person_make_another_digest() {
+        let made =
+            Blake2b::new(8, b"k", *b"shutong-event-id").map(|made| hex(&made.digest(b"abc")));
+        assert_eq!(made.unwrap_or_default().get(..16), Some("66c70246c81e43ae"));
+        assert!(Blake2b::new(8, &[0; 65], [0; 16]).is_none());
+        assert!(Blake2b::new(65, b"", [0; 16]).is_none());
     }
 }

@@ -102,7 +102,9 @@ impl Node {
                 value => (value == Raw::Whole(1)).into(),
             },
             Node::Compare(item, op, literal) => compared(row.raw(*item)?, *op, literal.raw())?,
-            Node::CompareItems(left, op, right) => compared(row.raw(*left)?, *op, row.raw(*right)?)?,
+            Node::CompareItems(left, op, right) => {
+                compared(row.raw(*left)?, *op, row.raw(*right)?)?
+            }
             Node::In(item, literals) => match row.raw(*item)? {
                 Raw::Null => Truth::Unknown,
                 value => {

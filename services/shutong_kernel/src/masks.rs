@@ -23,12 +23,18 @@ pub enum Edges {
 
 pub enum Mask {
     /// `first` and `last` code points around eight stars.
-    Keep { first: usize, last: usize },
+    Keep {
+        first: usize,
+        last: usize,
+    },
     Hash(Keyed),
     Year,
     Month,
     /// `labels` are whole encodings, one more than there are edges.
-    Band { edges: Edges, labels: Vec<Vec<u8>> },
+    Band {
+        edges: Edges,
+        labels: Vec<Vec<u8>>,
+    },
 }
 
 /// Appends what stands in place of `item`. None where the mask cannot be applied.
@@ -46,7 +52,9 @@ pub fn push_masked(
     }
     if let Mask::Band { edges, labels } = mask {
         let band = match (edges, row.raw(item)?) {
-            (Edges::Whole(edges), Raw::Whole(value)) => edges.partition_point(|edge| *edge <= value),
+            (Edges::Whole(edges), Raw::Whole(value)) => {
+                edges.partition_point(|edge| *edge <= value)
+            }
             (Edges::Real(edges), Raw::Real(value)) => edges.partition_point(|edge| *edge <= value),
             _ => return None,
         };

@@ -58,7 +58,8 @@ fn fields(told: &Value<'_>, depth: usize) -> PyResult<Vec<Shape>> {
 
 fn shape(told: &Tuple<'_>, depth: usize) -> PyResult<Shape> {
     ensure(depth < DEPTH_MAX, "types lie too deep")?;
-    let within = |place| Ok::<_, PyErr>(Box::new(shape(at(told, place)?.cast::<PyTuple>()?, depth + 1)?));
+    let within =
+        |place| Ok::<_, PyErr>(Box::new(shape(at(told, place)?.cast::<PyTuple>()?, depth + 1)?));
     Ok(match tag(told)?.as_str() {
         "text" => Shape::Text,
         "uuid" => Shape::Uuid,
@@ -139,10 +140,9 @@ impl Reading<'_> {
     pub fn rule(&self, told: &Value<'_>) -> PyResult<Rule> {
         let told = told.cast::<PyTuple>()?;
         Ok(match tag(told)?.as_str() {
-            "required" => Rule::Required {
-                item: self.item(&at(told, 1)?)?,
-                holds: at(told, 2)?.extract()?,
-            },
+            "required" => {
+                Rule::Required { item: self.item(&at(told, 1)?)?, holds: at(told, 2)?.extract()? }
+            }
             "id_number" => Rule::IdNumber(self.text(&at(told, 1)?)?),
             "uscc" => Rule::Uscc(self.text(&at(told, 1)?)?),
             "sum" => Rule::Sum {
@@ -206,7 +206,10 @@ impl Reading<'_> {
             "compare" => Node::Compare(item(1)?, op()?, literal(&at(told, 3)?)?),
             "items" => Node::CompareItems(item(1)?, op()?, item(3)?),
             "in" => {
-                let literals = at(told, 2)?.try_iter()?.map(|each| literal(&each?)).collect::<PyResult<_>>()?;
+                let literals = at(told, 2)?
+                    .try_iter()?
+                    .map(|each| literal(&each?))
+                    .collect::<PyResult<_>>()?;
                 Node::In(item(1)?, literals)
             }
             "not" => Node::Not(Box::new(self.node(at(told, 1)?.cast::<PyTuple>()?, depth + 1)?)),

@@ -152,7 +152,7 @@ impl Moment {
         let mut candidates = Vec::new();
         for candidate in found.getattr("candidates")?.try_iter()? {
             let grant = candidate?.getattr("grant")?;
-            let grant: &str = grant.extract().map_err(PyErr::from)?;
+            let grant: &str = grant.extract()?;
             candidates.push(*plan.grant_numbers.get(grant).ok_or(Halt::Stop)?);
         }
         let shared = found.getattr("shared")?.cast_into::<PyTuple>().map_err(PyErr::from)?.unbind();

@@ -7,11 +7,17 @@ use crate::row::{Raw, Row};
 #[derive(Debug)]
 pub enum Rule {
     /// Not null; where it `holds` something, not empty either.
-    Required { item: usize, holds: bool },
+    Required {
+        item: usize,
+        holds: bool,
+    },
     IdNumber(usize),
     Uscc(usize),
     /// Items with what their raw numbers are multiplied by, so that they compare.
-    Sum { total: (usize, i128), parts: Vec<(usize, i128)> },
+    Sum {
+        total: (usize, i128),
+        parts: Vec<(usize, i128)>,
+    },
 }
 
 impl Rule {

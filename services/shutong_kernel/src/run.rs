@@ -58,7 +58,11 @@ struct Room {
 
 /// One verdict, not yet told.
 enum Verdict<'py> {
-    Placed { key: Bound<'py, PyBytes>, value: Bound<'py, PyBytes>, headers: Option<Bound<'py, PyAny>> },
+    Placed {
+        key: Bound<'py, PyBytes>,
+        value: Bound<'py, PyBytes>,
+        headers: Option<Bound<'py, PyAny>>,
+    },
     NotMet,
     Minor,
 }
@@ -99,9 +103,9 @@ impl Program {
         let mut ended = Ok(());
         for place in first..end.min(first.saturating_add(NOWHERE as usize - 1)) {
             let record = records.get_item(place);
-            let decided = record.map_err(Halt::from).and_then(|record| {
-                self.record(&record, salt, &mut columns)
-            });
+            let decided = record
+                .map_err(Halt::from)
+                .and_then(|record| self.record(&record, salt, &mut columns));
             if let Err(halt) = decided {
                 ended = halt.settled(py);
                 break;
@@ -328,8 +332,10 @@ impl<'py> Verdicts<'_, 'py> {
         let key = match &grant.hide {
             None => self.key.clone(),
             Some(keyed) => {
-                let digest = keyed.digest(&[DELIVERED_KEY_LABEL, self.key.as_bytes()], self.scratch);
-                let (hidden, _) = digest.split_first_chunk::<DELIVERED_KEY_BYTES>().ok_or(Halt::Stop)?;
+                let digest =
+                    keyed.digest(&[DELIVERED_KEY_LABEL, self.key.as_bytes()], self.scratch);
+                let (hidden, _) =
+                    digest.split_first_chunk::<DELIVERED_KEY_BYTES>().ok_or(Halt::Stop)?;
                 PyBytes::new(py, hidden)
             }
         };
@@ -406,8 +412,10 @@ impl<'py> Verdicts<'_, 'py> {
 
     /// What one birth tells; None where it is null.
     fn tells_young(&self, birth: &Birth) -> Step<Option<bool>> {
-        let (Birth::Date(item) | Birth::Text(item) | Birth::Unreadable(item) | Birth::Moment { item, .. }) =
-            birth;
+        let (Birth::Date(item)
+        | Birth::Text(item)
+        | Birth::Unreadable(item)
+        | Birth::Moment { item, .. }) = birth;
         let spot = self.row.spots.get(*item).ok_or(Halt::Stop)?;
         if spot.null {
             return Ok(None);

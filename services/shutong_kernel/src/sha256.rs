@@ -50,7 +50,8 @@ pub struct Keyed {
 impl Keyed {
     pub fn new(key: &[u8]) -> Self {
         let mut block = [0; BLOCK];
-        let short = if key.len() > BLOCK { sha256(&[key], &mut Vec::new()).to_vec() } else { key.to_vec() };
+        let short =
+            if key.len() > BLOCK { sha256(&[key], &mut Vec::new()).to_vec() } else { key.to_vec() };
         for (to, from) in block.iter_mut().zip(&short) {
             *to = *from;
         }
@@ -100,10 +101,8 @@ mod tests {
             "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
         );
         assert_eq!(
-            hex(&Keyed::new(&[0xAA; 131]).digest(
-                &[b"Test Using Larger Than Block-Size Key - Hash Key First"],
-                scratch
-            )),
+            hex(&Keyed::new(&[0xAA; 131])
+                .digest(&[b"Test Using Larger Than Block-Size Key - Hash Key First"], scratch)),
             "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54"
         );
     }

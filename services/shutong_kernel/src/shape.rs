@@ -10,15 +10,33 @@ pub enum Shape {
     Boolean,
     Float,
     Double,
-    Number { low: i64, high: i64 },
+    Number {
+        low: i64,
+        high: i64,
+    },
     /// Over bytes: minimal two's complement, its magnitude below `bound`.
-    Decimal { bound: u128 },
-    Symbol { count: u64 },
-    Fixed { size: usize },
-    FixedDecimal { size: usize, bound: u128 },
+    Decimal {
+        bound: u128,
+    },
+    Symbol {
+        count: u64,
+    },
+    Fixed {
+        size: usize,
+    },
+    FixedDecimal {
+        size: usize,
+        bound: u128,
+    },
     Nullable(Box<Shape>),
-    Array { each: Box<Shape>, weight: u64 },
-    Map { each: Box<Shape>, weight: u64 },
+    Array {
+        each: Box<Shape>,
+        weight: u64,
+    },
+    Map {
+        each: Box<Shape>,
+        weight: u64,
+    },
     Record(Vec<Shape>),
 }
 
