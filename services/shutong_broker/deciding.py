@@ -31,8 +31,10 @@ from shutong_core.wire.framing import unframe
 from shutong_core.wire.headers import operation_of, read_headers
 
 #: Bounds of one run: what a transaction may hold is looked at between runs.
-RUN_RECORDS = 256
+RUN_RECORDS = 500
 RUN_BYTES = 256 * 1024
+#: Of a run after one that was stopped: what was looked at beyond the stop is looked at again.
+RUN_RECORDS_LEAST = 8
 
 _offset, _value = itemgetter(2), itemgetter(4)  # of an InboundRecord
 
@@ -77,7 +79,7 @@ class Deciding:
         # Once an id came again, each record's id is looked at before its run.
         self._careful = False
         self._placed = 0
-        self._end = 0  # of the present run
+        self._size = RUN_RECORDS
 
     @property
     def done(self) -> bool:
@@ -91,9 +93,7 @@ class Deciding:
 
     def advance(self) -> None:
         """Decide one run of records, and the record it stops at."""
-        if self.taken == self._end:
-            self._end += self._run_size()
-        run = self.records[self.taken : self._end]
+        run = self.records[self.taken : self.taken + self._run_size()]
         whole = len(run)
         if self._careful:
             run = self._until_repeat(run)
@@ -105,6 +105,7 @@ class Deciding:
                 return
         if columns.rows:
             self._take(run[: columns.rows], columns)
+        self._size = min(max(2 * columns.rows, RUN_RECORDS_LEAST), RUN_RECORDS)
         if columns.rows < whole:
             self._take_alone(self.records[self.taken], columns.stopped)
 
@@ -115,10 +116,12 @@ class Deciding:
         return self._placed, self._withheld.total
 
     def _run_size(self) -> int:
-        run = self.records[self.taken : self.taken + RUN_RECORDS]
-        while len(run) > 1 and sum(len(record.value or b"") for record in run) > RUN_BYTES:
-            run = run[: len(run) // 2]
-        return len(run)
+        run = self.records[self.taken : self.taken + self._size]
+        sizes = list(map(len, filter(None, map(_value, run))))
+        size = len(run)
+        while size > 1 and sum(sizes[:size]) > RUN_BYTES:
+            size //= 2
+        return size
 
     def _repeats(self, ids: Sequence[bytes]) -> bool:
         return not self._memory.none_of(ids) or len(set(ids)) < len(ids)

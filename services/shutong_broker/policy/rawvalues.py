@@ -57,7 +57,19 @@ def raw_literal(value: Any, shape: Value) -> Hashable:
 
 def avro_text(text: bytes, nullable: bool) -> bytes:
     """The Avro bytes of a string that is not null; with its union branch if `nullable`."""
-    return (b"\x02" if nullable else b"") + varint(len(text)) + text
+    size = len(text)
+    head = _HEADS[nullable][size] if size < _SIZES_READY else _head(size, nullable)
+    return head + text
+
+
+def _head(size: int, nullable: bool) -> bytes:
+    return (b"\x02" if nullable else b"") + varint(size)
+
+
+_SIZES_READY = 256
+_HEADS = tuple(
+    tuple(_head(size, nullable) for size in range(_SIZES_READY)) for nullable in (False, True)
+)
 
 
 def raw_mask(mask: Mask, shape: Value, nullable: bool, secret: bytes) -> RawMask:

@@ -54,6 +54,13 @@ def _sound(
     keys: Sequence[bytes | None], values: Sequence[bytes | None], prefix: bytes
 ) -> list[bytes]:
     """The values before the first that is null, framed otherwise or too large with its key."""
+    try:
+        sound = [each for each in values if each is not None and each.startswith(prefix)]
+        largest = max(map(len, sound)) + max(map(len, keys))  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # a null among the keys, or no value left
+        sound, largest = [], 0
+    if len(sound) == len(values) and largest <= INBOUND_BYTES_MAX:
+        return sound
     sound = []
     for key, value in zip(keys, values, strict=True):
         if value is None or value[: len(prefix)] != prefix:
