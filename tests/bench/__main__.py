@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -25,6 +26,8 @@ REPORT = ROOT / "build" / "bench.json"
 def main() -> int:
     """Measure; returns 1 if a goal is missed or a bar could not be measured."""
     options = _options()
+    # As after Ctrl-C, what was started is ended: an exception unwinds the stages.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     configure_logs("bench", "error", sys.stderr)
     results: list[Result] = []
     failed: list[str] = []
