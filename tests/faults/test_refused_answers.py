@@ -20,9 +20,8 @@ COORDINATOR_LOAD_IN_PROGRESS, TOPIC_AUTHORIZATION_FAILED = 14, 29
 
 def _coordinator_loads(frame: bytes) -> bytes:
     """OffsetFetch v7 as Kafka answers it while it loads: no topics, an error for the whole."""
-    no_tags, no_topics = b"\0", b"\x01"
-    error = struct.pack(">h", COORDINATOR_LOAD_IN_PROGRESS)
-    return frame[:8] + no_tags + struct.pack(">i", 0) + no_topics + error + no_tags
+    no_topics, no_tags = b"\x01", b"\0"
+    return frame[:9] + no_topics + struct.pack(">h", COORDINATOR_LOAD_IN_PROGRESS) + no_tags
 
 
 def _not_allowed(frame: bytes) -> bytes:
