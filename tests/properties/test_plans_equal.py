@@ -1,0 +1,149 @@
+"""A lane plans the same transactions, byte for byte, by columns as it does record by record.
+
+The interpreter decides every record alone; the compiled policy decides runs, looks at ids of many
+records at once and goes back where one came again. Blocks, batches and memory must be equal.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shutong_broker import deciding
+from shutong_broker.plan import Plan, Polled
+from shutong_broker.planner import Origin, Planner
+from shutong_broker.policies import PolicySet
+from shutong_broker.policy.compiled import CompiledPolicy
+from shutong_broker.policy.interpret import PolicyInterpreter
+from shutong_broker.policy.model import InboundRecord
+from shutong_broker.state import LaneState
+from shutong_broker.window import RepeatWindow
+from shutong_core.domain.reasons import Reason
+from shutong_core.wire.batches import ColumnBatch, RecordBatch
+from shutong_core.wire.topics import Topics
+from unit.bus_schemas import codec
+from unit.policy_world import CHILD, World, keys, now_ms, table
+
+GUID = "__value_schema_id"
+PAST = {"valid_from": "2025-01-01T00:00:00+08:00", "valid_until": "2026-01-01T00:00:00+08:00"}
+FAR = {"scope": {"role": "受理地", "regions": ["440100000000"]}}
+LIST = {
+    "grants": {
+        "all": {"minors": True},
+        "adults": {},
+        "expired": PAST,
+        "far": FAR,
+        "many": {"condition": "members > 2", "minors": True},
+        "events": {"cloudevents": True, "minors": True},
+    }
+}
+#: What may befall a record; the number of the id is drawn beside it.
+BENDS: tuple[dict[str, Any], ...] = (
+    {},
+    {},
+    {"record": {"members": 1}},
+    {"record": {"town_code": "440106001000"}, "headers": {"shutong_publisher": "x"}},
+    {"record": {"id_number": CHILD}},
+    {"record": {"town_code": "440106001000"}},
+    {"record": {"home_code": "nowhere", "remarks": "示例"}},
+    {"headers": {"ce_id": None}},
+    {"headers": {"ce_id": "事件"}},
+    {"headers": {"ce_type": "minimum-living.correct"}},
+    {"value_hex": None},
+    {"value_hex": "00000000ff01"},
+    {"append_zeros": 1},
+    {"key": None},
+    {"key": "another"},
+    {"long_header": 9_000},
+)
+LANE = World().record().partition
+WORLDS = {make: World(LIST, make) for make in (PolicyInterpreter, CompiledPolicy)}
+
+
+def planner() -> Planner:
+    numbers = count()
+    return Planner(
+        Origin(
+            topics=Topics("shutong"),
+            cluster="test",
+            engine="test",
+            instance=bytes(16),
+            division_digest=table().digest,
+            quarantine_key=keys("quarantine/1"),
+            event_id_key=keys("event-ids/1"),
+            codec=codec(),
+            random_bytes=lambda size: next(numbers).to_bytes(size, "big"),
+            monotonic=lambda: 0.0,
+        )
+    )
+
+
+def told(batch: ColumnBatch | RecordBatch) -> Any:
+    if isinstance(batch, RecordBatch):
+        return batch
+    headers = [tuple(each) for each in batch.headers] if batch.headers is not None else None
+    at = (batch.topic, batch.partition, batch.first_headers)
+    return (*at, list(batch.keys), list(batch.values), headers)
+
+
+def plans(make: Any, transactions: list[list[InboundRecord]]) -> list[tuple[Plan, Any]]:
+    """The plans of a lane over some transactions, with what memory knows after each."""
+    world = WORLDS[make]
+    policies = PolicySet.of(world.version, {world.policy.dataset: world.policy})
+    state, window, made = LaneState(), RepeatWindow(ids_max=12), planner()
+    found = []
+    for number, records in enumerate(transactions):
+        now = now_ms() + number * 1000
+        polled = [Polled("minimum-living", records)]
+        plan = made.plan(LANE, polled, policies, state, window, None, now)
+        window.add(plan.accepted)
+        state.advance(plan.changes, number)
+        found.append((plan, len(window)))
+    return found
+
+
+@st.composite
+def transactions(draw: Any) -> list[list[InboundRecord]]:
+    offsets, found = count(), []
+    for _ in range(draw(st.integers(1, 3))):
+        records = []
+        for bend, number in draw(
+            st.lists(st.tuples(st.sampled_from(BENDS), st.integers(0, 25)), min_size=1, max_size=24)
+        ):
+            own = {"ce_id": f"event-{number}", **bend.get("headers", {})}
+            when = {**bend, "headers": own, "partition": LANE, "offset": next(offsets)}
+            records.append(WORLDS[PolicyInterpreter].record(when))
+        found.append(records)
+    return found
+
+
+SEEN: Counter[Any] = Counter()
+
+
+@settings(max_examples=120, deadline=None, database=None)
+@given(transactions(), st.sampled_from([1, 2, 5, 500]))
+def compare(given_: list[list[InboundRecord]], run_records: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(deciding, "RUN_RECORDS", run_records)
+        patch.setattr(deciding, "RUN_RECORDS_LEAST", min(run_records, 2))
+        plain, compiled = (plans(make, given_) for make in (PolicyInterpreter, CompiledPolicy))
+    for (expected, known), (found, known_too) in zip(plain, compiled, strict=True):
+        assert (found.header, found.body) == (expected.header, expected.body)
+        assert list(map(told, found.batches)) == list(map(told, expected.batches))
+        assert found.state_records == expected.state_records
+        assert (found.datasets, found.verdicts) == (expected.datasets, expected.verdicts)
+        assert known == known_too
+        SEEN.update(expected.datasets["minimum-living"].refused.keys())
+        SEEN.update(placed for each in expected.verdicts.values() for placed in ["placed"])
+
+
+def test_a_transaction_by_columns_is_the_one_record_by_record() -> None:
+    SEEN.clear()
+    compare()
+    wanted = [Reason.DUPLICATE, Reason.ID_REUSED, Reason.MALFORMED, Reason.WRONG_KEY, "placed"]
+    assert [each for each in wanted if not SEEN[each]] == []
