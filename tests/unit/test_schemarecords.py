@@ -66,3 +66,13 @@ def test_a_record_whose_digest_or_key_lies_is_refused() -> None:
 def test_garbage_is_refused(key: bytes, value: bytes | None) -> None:
     with pytest.raises(Rejected):
         decode_registration(key, value)
+
+
+def test_registrations_of_one_text_share_one_schema() -> None:
+    held = Registry()
+    first, _ = held.allot("a-value", schema("x"))
+    second, _ = held.copy().allot("b-value", schema("x"))
+    read = decode_registration(*encode_registration(second), held.by_digest)
+    assert read == second
+    assert read.schema is held.schemas[first.id]
+    assert decode_registration(*encode_registration(second)).schema is not read.schema

@@ -130,7 +130,9 @@ class ListView:
         """Take one record of control.schemas; a wrong one is refused and noted."""
         mark = hashlib.sha256((key or b"") + b"\0" + (value or b"")).digest()
         try:
-            registration = self._known_registrations.get(mark) or decode_registration(key, value)
+            registration = self._known_registrations.get(mark) or decode_registration(
+                key, value, self._registry.by_digest
+            )
             self._registry.add(registration)
         except Rejected as error:
             self._refuse(str(error))

@@ -6,8 +6,9 @@ under any number of subjects.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from shutong_core.domain.canonical import canonical
@@ -17,6 +18,10 @@ from shutong_core.wire.schemas import Schema, parse_schema_text
 
 SCHEMA_ID_MAX = 2**31 - 1  # Java clients read the id as a signed 32-bit number
 _FIELDS = {"digest", "guid", "id", "schema", "subject", "version"}
+
+
+Known = Callable[[bytes], Schema | None]
+"""A schema's digest → that schema, None if it is not held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +54,14 @@ def encode_registration(registration: Registration) -> tuple[bytes, bytes]:
     return str(registration.id).encode(), value
 
 
-def decode_registration(key: bytes | None, value: bytes | None) -> Registration:
-    """The registration in a record. Raises Rejected if anything in it disagrees."""
+def decode_registration(
+    key: bytes | None, value: bytes | None, known: Known = lambda _: None
+) -> Registration:
+    """The registration in a record. Raises Rejected if anything in it disagrees.
+
+    `known` gives the schema with a digest where it is held already: a list has thousands of
+    registrations of few texts, and a parsed schema takes far longer and more memory than its text.
+    """
     if key is None or value is None or len(value) > 2 * TEXT_BYTES_MAX + 4096:
         raise Rejected("a record of control.schemas is null or too large")
     try:
@@ -64,7 +75,12 @@ def decode_registration(key: bytes | None, value: bytes | None) -> Registration:
         raise Rejected("a registration needs a subject and positive numbers")
     if not isinstance(found["schema"], str):
         raise Rejected("a registration needs the schema's text")
-    registration = Registration(number, subject, version, parse_schema_text(found["schema"]))
+    text = found["schema"]
+    # Only a canonical text has a known digest: a schema's digest is that of its canonical text.
+    schema = known(hashlib.sha256(text.encode("utf-8", "replace")).digest())
+    if schema is None:
+        schema = parse_schema_text(text)
+    registration = Registration(number, subject, version, schema)
     if encode_registration(registration) != (key, value):
         raise Rejected(f"registration {number} is not what its schema says")
     return registration
@@ -133,6 +149,11 @@ class Registry:
     def versions(self, subject: str) -> tuple[Registration, ...]:
         """Versions of a subject, from 1; empty if unknown."""
         return tuple(self._subjects.get(subject, ()))
+
+    def by_digest(self, digest: bytes) -> Schema | None:
+        """The schema with that digest."""
+        number = self._ids.get(digest)
+        return None if number is None else self._by_id[number]
 
     def by_guid(self, guid: str) -> tuple[int, Schema] | None:
         """Id and schema with that GUID."""
