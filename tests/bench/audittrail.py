@@ -9,10 +9,11 @@ import itertools
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from shutong_core.audit.header import parse_header
 
@@ -37,12 +38,33 @@ class Block:
 
 def ends(bootstrap: str, topic: str) -> list[int]:
     """The end of each partition now."""
-    reader = _reader(bootstrap)
-    try:
-        partitions = sorted(reader.list_topics(topic, 10).topics[topic].partitions)
-        return [_end(reader, TopicPartition(topic, n)) for n in partitions]
-    finally:
-        reader.close()
+    return all_ends(bootstrap, [topic])[topic]
+
+
+def all_ends(bootstrap: str, topics: Iterable[str]) -> dict[str, list[int]]:
+    """The end of each partition of these topics now, asked in one request."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    deadline = time.monotonic() + READ_S
+    while True:
+        try:
+            return _ask_ends(admin, list(topics))
+        except KafkaException as error:  # a topic made just now has no leader for a moment
+            if time.monotonic() > deadline or error.args[0].code() not in _PASSING:
+                raise
+            time.sleep(0.1)
+
+
+def _ask_ends(admin: AdminClient, topics: Sequence[str]) -> dict[str, list[int]]:
+    there = admin.list_topics(timeout=10).topics
+    asked = {
+        TopicPartition(topic, n): OffsetSpec.latest()
+        for topic in topics
+        for n in there[topic].partitions
+    }
+    found: dict[str, list[int]] = {topic: [0] * len(there[topic].partitions) for topic in topics}
+    for partition, future in admin.list_offsets(asked, request_timeout=20).items():
+        found[partition.topic][partition.partition] = future.result().offset
+    return found
 
 
 def blocks(bootstrap: str, topic: str, since: Sequence[int]) -> list[Block]:
@@ -106,17 +128,6 @@ def transaction_ms(found: Sequence[Block]) -> float:
         for earlier, later in itertools.pairwise(held)
     ]
     return statistics.median(times)
-
-
-def _end(reader: Consumer, partition: TopicPartition) -> int:
-    deadline = time.monotonic() + READ_S
-    while True:
-        try:
-            return int(reader.get_watermark_offsets(partition, 10)[1])
-        except KafkaException as error:  # a topic made just now has no leader for a moment
-            if time.monotonic() > deadline or error.args[0].code() not in _PASSING:
-                raise
-            time.sleep(0.1)
 
 
 def _reader(bootstrap: str) -> Consumer:

@@ -64,7 +64,7 @@ def wait_drained(stage: Stage, topics: Iterable[str], broker: BrokerChild) -> No
     Kafka is asked, not the broker: a look at its metrics costs it what some hundred records do.
     """
     reader = Consumer({"bootstrap.servers": stage.bootstrap, "group.id": stage.topics.lanes_group})
-    ends = {name: audittrail.ends(stage.bootstrap, name) for name in topics}
+    ends = audittrail.all_ends(stage.bootstrap, topics)
     wanted = [
         TopicPartition(name, lane) for name, held in ends.items() for lane in range(len(held))
     ]
