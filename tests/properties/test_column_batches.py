@@ -63,7 +63,7 @@ def test_no_record_batch_is_larger_than_its_columns_say(rows):
     keys, values = [row[0] for row in rows], [row[1] for row in rows]
     most = max(headers_size(row[2]) for row in rows)
     made = record_batch(ColumnBatch("t", 0, keys, values, (), [row[2] for row in rows]), 0, 1 << 30)
-    assert made.size() <= 61 + columns_size(keys, values, most)
+    assert made[0].size() <= 61 + columns_size(keys, values, most)
 
 
 def test_columns_of_different_length_are_no_batch():
@@ -73,13 +73,14 @@ def test_columns_of_different_length_are_no_batch():
 
 
 def test_two_records_must_fit_and_one_always_does():
-    assert record_batch(ColumnBatch("t", 0, [b"k"], [bytes(500)]), 0, 100).record_count() == 1
+    assert record_batch(ColumnBatch("t", 0, [b"k"], [bytes(500)]), 0, 100)[1] == 1
     with pytest.raises(BatchTooLarge):
         record_batch(ColumnBatch("t", 0, [b"k"] * 2, [bytes(50)] * 2), 0, 100)
 
 
-def _content(builder):
-    builder._set_producer_state(1, 0, 0)
-    read = DefaultRecordBatch(bytes(builder._build()))
+def _content(made):
+    builder, count = made
+    read = DefaultRecordBatch(bytes(builder.build()))
+    assert (read.last_offset_delta, read.is_transactional) == (count - 1, True)
     assert read.validate_crc()
     return [(record.key, record.value, record.headers) for record in read]

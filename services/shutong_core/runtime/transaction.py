@@ -1,54 +1,33 @@
-"""One transactional producer with the discipline that aiokafka lacks.
+"""One transactional producer with the discipline that a transaction needs.
 
-Why not aiokafka's producer as it is: it commits although a record of the transaction failed
-(KAFKA-9279 forbids that in Java); it re-sends EndTxn after a timeout, which can end a *later*
-transaction (KAFKA-17754); nothing in it times out by itself. So here: every send is awaited
-before commit, every step has a deadline, and after any timeout or disconnect on a transactional
-request the producer is thrown away: the next InitProducerId bumps the epoch, which fences
-whatever is still under way.
+Every send is awaited before commit (KAFKA-9279). Every step has a deadline, and so has the whole.
+After any timeout or disconnect on a request that touches the transaction the producer is thrown
+away: a late EndTxn may end a *later* transaction (KAFKA-17754), and the next InitProducerId bumps
+the epoch, which fences whatever is still under way.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import aiokafka.producer.sender
-from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import (
-    InvalidProducerEpoch,
-    KafkaConnectionError,
-    KafkaError,
-    NodeNotReadyError,
-    ProducerFenced,
-    RequestTimedOutError,
-)
-from aiokafka.structs import OffsetAndMetadata, RecordMetadata
+from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.structs import RecordMetadata, TopicPartition
 
 from shutong_core.domain.errors import Fatal, Retryable
-from shutong_core.runtime.aiokafka_inside import BatchTooLarge, codec_of, record_batch
+from shutong_core.runtime.aiokafka_inside import (
+    CODECS,
+    BatchTooLarge,
+    new_client,
+    partitions_of,
+    record_batch,
+)
+from shutong_core.runtime.transactionlink import Offsets, TransactionLink, Write, fail
 from shutong_core.wire.batches import ColumnBatch, RecordBatch
-
-#: aiokafka waits this long on CONCURRENT_TRANSACTIONS after each commit; 20 ms by default, which
-#: would be most of a small transaction's time. A test pins the aiokafka version this is known for.
-CONCURRENT_TRANSACTIONS_BACKOFF_S = 0.002
-aiokafka.producer.sender.BACKOFF_OVERRIDE = CONCURRENT_TRANSACTIONS_BACKOFF_S
-
-#: Between attempts when Kafka says "not now"; aiokafka's 100 ms would be many transactions' time.
-RETRY_BACKOFF_MS = 20
-
-# API keys whose loss leaves the transaction's state at the coordinator unknown.
-_PRODUCE, _ADD_PARTITIONS, _ADD_OFFSETS, _END_TXN, _TXN_OFFSET_COMMIT = 0, 24, 25, 26, 28
-_POISONOUS = frozenset({_PRODUCE, _ADD_PARTITIONS, _ADD_OFFSETS, _END_TXN, _TXN_OFFSET_COMMIT})
-
-# What a node asks the coordinator about before it writes: is the partition in the transaction? It
-# holds one such question per transactional id; a second one, while the first still waits to be
-# asked, makes the first fail (with NOT_ENOUGH_REPLICAS, of all things): so one at a time.
-_VERIFIED = frozenset({_PRODUCE, _TXN_OFFSET_COMMIT})
 
 _T = TypeVar("_T")
 
@@ -110,172 +89,233 @@ class TransactionalProducer:
     ) -> None:
         self._deadlines = deadlines
         self._batch_bytes_max = batch_bytes_max
+        self._codec = CODECS[compression]
         self._on_end_txn = on_end_txn
         self._may_end: Callable[[], bool] = _always
         self._end_sent = False
         self._ends_at = math.inf  # by the loop's clock; no transaction is open
+        self._open = False
+        self._poisoned = False
         self.transactional_id = transactional_id
-        self.poisoned = False
-        self._producer = AIOKafkaProducer(
-            **client,
-            transactional_id=transactional_id,
-            transaction_timeout_ms=deadlines.transaction_timeout_ms,
-            request_timeout_ms=deadlines.request_timeout_ms,
-            max_batch_size=batch_bytes_max,
-            max_request_size=batch_bytes_max + 4096,
-            linger_ms=0,
-            retry_backoff_ms=RETRY_BACKOFF_MS,
-            acks="all",
-            compression_type=compression,
+        self._client = new_client(client, deadlines.request_timeout_ms)
+        self._link = TransactionLink(
+            self._client,
+            transactional_id,
+            deadlines.transaction_timeout_ms,
+            deadlines.request_timeout_ms,
         )
-        self._verified: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._watch_for_poison()
-        self._sends: list[Awaitable[RecordMetadata]] = []
+        self._sends: list[asyncio.Future[RecordMetadata]] = []
+        self._queue: list[Write] = []
+        self._offsets: list[Offsets] = []
+        self._writer: asyncio.Task[None] | None = None
+        self._broken: BaseException | None = None  # why nothing more is written
 
-    def _watch_for_poison(self) -> None:
-        client = self._producer.client
-        original = client.send
+    @property
+    def poisoned(self) -> bool:
+        """Whether no further transaction may begin here."""
+        return self._poisoned or self._link.lost
 
-        async def send(node_id: int, request: Any, **kwargs: Any) -> Any:
-            if getattr(request, "API_KEY", None) == _END_TXN:
-                self._before_end_txn()
-            try:
-                if getattr(request, "API_KEY", None) in _VERIFIED:
-                    async with self._verified[node_id]:
-                        return await original(node_id, request, **kwargs)
-                return await original(node_id, request, **kwargs)
-            except (RequestTimedOutError, KafkaConnectionError, asyncio.CancelledError):
-                # NodeNotReady is not here: nothing was sent then.
-                if getattr(request, "API_KEY", None) in _POISONOUS:
-                    self.poisoned = True
-                raise
-
-        client.send = send
-
-    def _before_end_txn(self) -> None:
-        if self._left_s() <= 0 or not self._may_end():
-            # Not a KafkaError: aiokafka would ask again and again, until it may.
-            self.poisoned = True
-            raise _NoLongerAllowed
-        self._end_sent = True
-        if self._on_end_txn is not None:
-            # Runs once the request is in the socket, before its answer can be read.
-            asyncio.get_running_loop().call_soon(self._on_end_txn)
+    @property
+    def repeats(self) -> int:
+        """How often records or offsets had to be written again so far."""
+        return self._link.repeats
 
     async def start(self) -> None:
         """InitProducerId: fences the predecessor, waits until its transaction has ended.
 
         Raises Retryable when Kafka does not answer in time.
         """
-        await self._bounded(self._producer.start(), self._deadlines.start_s, "start")
+        await self._bounded(self._start(), self._deadlines.start_s, "start")
+
+    async def _start(self) -> None:
+        await self._client.bootstrap()
+        await self._link.init()
 
     async def begin(self) -> None:
         """Open a transaction. Raises TransactionFailed if this producer must not be used again."""
         if self.poisoned:
             raise TransactionFailed("this producer saw a lost request: take a new one")
+        if self._open:
+            raise TransactionFailed(f"{self.transactional_id}: the last transaction has not ended")
         self._sends = []
+        self._open = True
         self._ends_at = asyncio.get_running_loop().time() + self._deadlines.transaction_s
-        await self._bounded(self._producer.begin_transaction(), self._deadlines.send_s, "begin")
 
     async def knows(self, topic: str, seconds: float) -> bool:
         """Whether Kafka knows the topic and lets this client see it, as far as it says in time."""
         try:
             async with asyncio.timeout(seconds):
-                return bool(await self._producer.partitions_for(topic))
+                return bool(await partitions_of(self._client, topic))
         except (KafkaError, TimeoutError):
             return False
 
     async def send(self, batch: RecordBatch | ColumnBatch) -> Awaitable[RecordMetadata]:
         """Queue one record batch; the awaitable gives its base offset and log-append time.
 
-        Raises TransactionFailed if the batch does not fit into one Kafka record batch.
+        What is sent without waiting in between goes to Kafka together. Raises TransactionFailed
+        if the batch does not fit into one Kafka record batch, or Kafka does not know its place.
         """
+        self._require_open("send")
+        tp = TopicPartition(batch.topic, batch.partition)
+        if self._client.cluster.leader_for_partition(tp) is None:
+            known = await self._bounded(
+                partitions_of(self._client, batch.topic), self._deadlines.send_s, "send"
+            )
+            if batch.partition not in known:
+                raise TransactionFailed(f"{batch.topic} has no partition {batch.partition}")
         try:
-            builder = record_batch(batch, codec_of(self._producer), self._batch_bytes_max)
+            builder, count = record_batch(batch, self._codec, self._batch_bytes_max)
         except BatchTooLarge as error:
             raise TransactionFailed(str(error)) from error
-        future: Awaitable[RecordMetadata] = await self._bounded(
-            self._producer.send_batch(builder, batch.topic, partition=batch.partition),
-            self._deadlines.send_s,
-            "send",
-        )
-        self._sends.append(future)
-        return future
+        written = self._future()
+        self._sends.append(written)
+        self._queue.append(Write(tp, builder, count, written))
+        self._wake()
+        return written
 
     async def offsets(self, offsets: Mapping[tuple[str, int], int], group: str) -> None:
         """Make next input offsets part of the transaction; (topic, partition) → offset."""
-        data = {TopicPartition(*tp): OffsetAndMetadata(at, "") for tp, at in offsets.items()}
-        await self._bounded(
-            self._producer.send_offsets_to_transaction(data, group),
-            self._deadlines.offsets_s,
-            "offsets",
-        )
+        self._require_open("offsets")
+        written = self._future()
+        at = {TopicPartition(*tp): offset for tp, offset in offsets.items()}
+        self._offsets.append(Offsets(group, at, written))
+        self._wake()
+        await self._bounded(written, self._deadlines.offsets_s, "offsets")
 
     async def flush(self) -> None:
         """Wait for every send of this transaction. Raises TransactionFailed if one failed."""
-        for future in self._sends:
-            await self._bounded(future, self._deadlines.send_s, "flush")
+        waiting = [each for each in self._sends if not each.done()]
+        if waiting:
+            await self._bounded(asyncio.wait(waiting), self._deadlines.send_s, "flush")
+        with self._told("flush"):
+            for each in self._sends:
+                each.result()
 
     async def commit(self, may_end: Callable[[], bool] | None = None) -> None:
         """Flush, then commit. Raises TransactionFailed before EndTxn, CommitUnknown after.
 
-        `may_end` is asked at the moment EndTxn goes out, and again each time aiokafka repeats it:
-        what was allowed when commit was called may not be any more after a pause or a reconnect.
+        `may_end` is asked at the moment EndTxn goes out, and again each time it is repeated: what
+        was allowed when commit was called may not be any more after a pause or a reconnect.
         """
+        self._require_open("commit")
         await self.flush()
+        if self._writer is not None and not self._writer.done():
+            await self._bounded(asyncio.wait([self._writer]), self._deadlines.offsets_s, "commit")
         self._may_end, self._end_sent = may_end or _always, False
         try:
             async with asyncio.timeout(min(self._deadlines.commit_s, self._left_s())):
-                await self._producer.commit_transaction()
-            self._ends_at = math.inf
-        except (ProducerFenced, InvalidProducerEpoch) as error:
+                await self._link.end(self._before_end_txn)
+        except ProducerFenced as error:
+            self._poisoned = True
             raise Fenced(f"{self.transactional_id}: fenced at commit") from error
-        except (TimeoutError, KafkaError, AssertionError) as error:
-            self.poisoned = True
+        except (TimeoutError, KafkaError, _NoLongerAllowed) as error:
+            self._poisoned = True
             if not self._end_sent:
                 raise TransactionFailed(
                     f"{self.transactional_id}: no longer allowed to commit"
                 ) from error
             raise CommitUnknown(f"{self.transactional_id}: commit got no answer") from error
+        except asyncio.CancelledError:
+            self._poisoned = True
+            raise
+        self._open, self._ends_at = False, math.inf
+
+    def _before_end_txn(self) -> None:
+        if self._left_s() <= 0 or not self._may_end():
+            raise _NoLongerAllowed
+        self._end_sent = True
+        if self._on_end_txn is not None:
+            # Runs once the request is in the socket, before its answer can be read.
+            asyncio.get_running_loop().call_soon(self._on_end_txn)
 
     async def close(self) -> None:
         """Let go of the producer within its deadline; an open transaction is left to be aborted."""
+        self._poisoned = True
+        self._broken = TransactionFailed(f"{self.transactional_id}: closed")
         try:
             async with asyncio.timeout(self._deadlines.stop_s):
-                await self._abandon()
-        except (TimeoutError, KafkaError, AssertionError):
-            self.poisoned = True
+                if self._writer is not None:
+                    self._writer.cancel()
+                    await asyncio.wait([self._writer])
+                await self._client.close()
+        except (TimeoutError, KafkaError):
+            return
 
-    async def _abandon(self) -> None:
-        # producer.stop() would first wait for queued batches, for ever if Kafka is away; what is
-        # queued here belongs to a transaction that nobody will commit.
-        task = self._producer._sender.sender_task
-        if task is not None:
-            task.cancel()
-        await self._producer.client.close()
-        self._producer._closed = True
-        if task is not None:
-            await asyncio.gather(task, return_exceptions=True)
+    def _wake(self) -> None:
+        if self._writer is None or self._writer.done():
+            # It starts when the caller waits next: whatever is queued by then goes in one trip.
+            self._writer = asyncio.get_running_loop().create_task(self._write_all())
+
+    async def _write_all(self) -> None:
+        """Write what is queued until nothing is; a fault ends it for this producer."""
+        writes: dict[TopicPartition, Write] = {}
+        offsets: Offsets | None = None
+        try:
+            while self._broken is None and (self._queue or self._offsets):
+                # Kafka takes one batch of a partition at a time, a second one waits its turn.
+                writes, later = {}, []
+                for write in self._queue:
+                    if write.tp in writes:
+                        later.append(write)
+                    else:
+                        writes[write.tp] = write
+                self._queue = later
+                offsets = self._offsets.pop(0) if self._offsets else None
+                await self._link.write(writes, offsets)
+        except BaseException as error:  # whatever it is: who waits learns of it
+            self._poisoned = True
+            self._broken = error if isinstance(error, Exception) else _ended(self.transactional_id)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            if self._broken is not None:
+                for write in (*writes.values(), *self._queue):
+                    fail(write.written, self._broken)
+                for each in (offsets, *self._offsets):
+                    if each is not None:
+                        fail(each.written, self._broken)
+
+    def _future(self) -> asyncio.Future[Any]:
+        future = asyncio.get_running_loop().create_future()
         # What nobody will wait for any more must not end as noise in the log.
-        for left in (*self._sends, self._producer._txn_manager._transaction_waiter):
-            if isinstance(left, asyncio.Future):
-                left.add_done_callback(_take_exception)
+        future.add_done_callback(_take_exception)
+        return future
+
+    def _require_open(self, step: str) -> None:
+        if not self._open:
+            raise TransactionFailed(f"{self.transactional_id}: {step} without a transaction")
+        if self._left_s() <= 0:
+            self._poisoned = True
+            raise TransactionFailed(f"{self.transactional_id}: {step} failed: TimeoutError")
+        if self._broken is not None:
+            with self._told(step):
+                raise self._broken
 
     async def _bounded(self, step: Awaitable[_T], seconds: float, name: str) -> _T:
-        try:
+        with self._told(name):
             # Also bounded by what is left of the transaction; nothing left ends it here.
             async with asyncio.timeout(min(seconds, self._left_s())):
                 return await step
-        except (ProducerFenced, InvalidProducerEpoch) as error:
-            raise Fenced(f"{self.transactional_id}: fenced at {name}") from error
-        except (TimeoutError, KafkaError, NodeNotReadyError, AssertionError) as error:
-            self.poisoned = True
+
+    @contextlib.contextmanager
+    def _told(self, step: str) -> Iterator[None]:
+        try:
+            yield
+        except ProducerFenced as error:
+            self._poisoned = True
+            raise Fenced(f"{self.transactional_id}: fenced at {step}") from error
+        except (TimeoutError, KafkaError) as error:
+            self._poisoned = True
             raise TransactionFailed(
-                f"{self.transactional_id}: {name} failed: {type(error).__name__}"
+                f"{self.transactional_id}: {step} failed: {type(error).__name__}"
             ) from error
 
     def _left_s(self) -> float:
         return self._ends_at - asyncio.get_running_loop().time()
+
+
+def _ended(transactional_id: str) -> TransactionFailed:
+    return TransactionFailed(f"{transactional_id}: ended while writing")
 
 
 def _take_exception(future: asyncio.Future[Any]) -> None:
