@@ -17,6 +17,7 @@ from shutong_broker.policy.build import Policies, PolicyMaker
 from shutong_broker.policy.compiled import CompiledPolicy
 from shutong_broker.policy.condition import load_parser
 from shutong_broker.policy.model import DatasetPolicy
+from shutong_broker.policy.plan import DatasetPlan
 from shutong_core.domain.errors import Fatal, Rejected
 from shutong_core.domain.regions import RegionTable
 from shutong_core.domain.steps import Steps
@@ -54,12 +55,16 @@ class PolicyBook:
         keys: Callable[[str], bytes],
         metrics: Metrics,
         taken_up: Callable[[int], None] = lambda _: None,
+        make: Callable[[DatasetPlan, RegionTable], DatasetPolicy] = CompiledPolicy,
     ) -> None:
-        """`taken_up` is told the number of rows that each list taken up changed."""
+        """`taken_up` is told the number of rows that each list taken up changed.
+
+        `make` turns the plan of a dataset into its policy.
+        """
         load_parser()
         self._feed = feed
         self._table = table
-        self._maker = PolicyMaker(table, keys, CompiledPolicy)
+        self._maker = PolicyMaker(table, keys, make)
         self._metrics = metrics
         self._taken_up = taken_up
         self._policies: PolicySet | None = None

@@ -10,6 +10,7 @@ from typing import get_args
 import structlog
 
 from shutong_broker.collector import Collector
+from shutong_broker.engine import engine_of
 from shutong_broker.failpoint import Failpoint, Step, kill_at, no_failpoint
 from shutong_broker.inbounds import InboundTopics
 from shutong_broker.lane import Lane
@@ -24,7 +25,6 @@ from shutong_core.runtime.health import admin_server
 from shutong_core.runtime.lifecycle import Stop
 from shutong_core.runtime.node import Node
 
-ENGINE = "shutong-compiled/1"
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -79,9 +79,15 @@ async def serve(node: Node, stop: Stop) -> None:
     """Run the broker until `stop`. Raises Fatal if it cannot start."""
     admin = admin_server(node.health, node.metrics, node.settings.broker.admin)
     observer = BrokerObserver(node.metrics, node.health)
+    engine = engine_of(node.settings.broker.engine)
     feed, collector = node.list_feed(), Collector()
     book = PolicyBook(
-        feed, node.table, node.keyring.secret, node.metrics, taken_up=collector.taken_up
+        feed,
+        node.table,
+        node.keyring.secret,
+        node.metrics,
+        taken_up=collector.taken_up,
+        make=engine.make,
     )
     node.health.check("list", book.problem)
     await admin.start()
@@ -162,7 +168,7 @@ async def _origin(node: Node) -> Origin:
     return Origin(
         topics=node.topics,
         cluster=await bus_name(node.client, node.settings.prefix),
-        engine=ENGINE,
+        engine=engine_of(node.settings.broker.engine).name,
         instance=os.urandom(16),
         division_digest=node.table.digest,
         quarantine_key=node.keyring.secret("quarantine/1"),

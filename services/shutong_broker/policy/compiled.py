@@ -23,6 +23,7 @@ from shutong_broker.policy.model import (
     Operation,
     Placement,
 )
+from shutong_broker.policy.native import NativeRunner, native_runner
 from shutong_broker.policy.plan import DatasetPlan, SchemaPlan
 from shutong_broker.policy.runheads import RunHeads
 from shutong_broker.policy.withholding import WithheldGrants
@@ -36,7 +37,7 @@ _NO_SALT = b""
 class _Version:
     """One schema version: its plan, its function once a record asked for it, the present moment."""
 
-    __slots__ = ("generated", "lanes", "moment", "plan", "prefix", "problem")
+    __slots__ = ("generated", "lanes", "moment", "native", "plan", "prefix", "problem")
 
     def __init__(self, plan: SchemaPlan, schema_id: int, lanes: int) -> None:
         self.plan = plan
@@ -44,16 +45,20 @@ class _Version:
         self.prefix = frame_prefix(schema_id)
         self.generated: Generated | None = None
         self.moment: Moment | None = None
+        self.native: NativeRunner | None = None
         self.problem = ""
 
-    def generate(self, dataset: DatasetPlan, table: RegionTable) -> None:
-        """Make the function, once; `problem` says why there is none."""
+    def generate(self, dataset: DatasetPlan, table: RegionTable, *, native: bool) -> None:
+        """Make the function, once; `problem` says why there is none. `native`: the kernel's too."""
         if self.generated is not None or self.problem:
             return
         try:
             self.generated = generate(dataset, self.plan, table)
         except Exception as error:  # the interpreter decides then, by the same rules
             self.problem = f"{type(error).__name__}: {error}"
+            return
+        if native:
+            self.native = native_runner(dataset, self.plan, self.generated, table)
 
     def run(
         self,
@@ -69,6 +74,8 @@ class _Version:
         moment = self.moment
         if moment is None or not moment.from_ms <= now_ms < moment.until_ms:
             moment = self.moment = self.generated.matcher.moment(now_ms)
+        if self.native is not None and repeat is None and len(records) > 1:
+            return self.native.run(records, 0, len(records), salt, moment)
         heads = RunHeads(records, self.prefix, self.lanes, reader)
         return self.generated.run(records, heads, salt, repeat, moment, reader.read)
 
@@ -76,7 +83,9 @@ class _Version:
 class CompiledPolicy:
     """Decides the records of one dataset by its plan; equal to `PolicyInterpreter`."""
 
-    def __init__(self, plan: DatasetPlan, table: RegionTable) -> None:
+    def __init__(self, plan: DatasetPlan, table: RegionTable, *, native: bool = False) -> None:
+        """`native`: runs go to the compiled kernel, where it is there and has a program."""
+        self._native = native
         self._plan = plan
         self._table = table
         self._interpreter = PolicyInterpreter(plan, table)
@@ -118,7 +127,7 @@ class CompiledPolicy:
     def prepare(self) -> Iterator[None]:
         """Make the functions of all schema versions, one a step."""
         for version in dict.fromkeys(self._by_prefix.values()):
-            version.generate(self._plan, self._table)
+            version.generate(self._plan, self._table, native=self._native)
             yield
 
     def run(self, records: Sequence[InboundRecord], salt: bytes, now_ms: int) -> Columns:
@@ -127,7 +136,7 @@ class CompiledPolicy:
         version = None if value is None else self._by_prefix.get(value[:PREFIX_BYTES])
         if version is None:
             return Columns()
-        version.generate(self._plan, self._table)
+        version.generate(self._plan, self._table, native=self._native)
         try:
             columns = version.run(records, salt, None, now_ms, self._heads)
         except Exception:  # never an allowance: each is decided alone
@@ -159,7 +168,7 @@ class CompiledPolicy:
         if head.guid is not None:
             kept = [each for each in record.headers if each[0] != VALUE_SCHEMA_HEADER]
             record = record._replace(value=version.prefix + record.value, headers=kept)
-        version.generate(self._plan, self._table)
+        version.generate(self._plan, self._table, native=self._native)
         columns = version.run((record,), _NO_SALT, facts.repeat, now_ms, self._heads)
         if columns is None or not columns.rows:
             return None if columns is None else columns.stopped

@@ -232,6 +232,9 @@ class BrokerSettings(ServiceSettings):
     admin_port: Port = 9800
     session_timeout_ms: Annotated[int, Field(ge=6_000, le=60_000)] = 10_000
     transaction_records_max: Annotated[int, Field(ge=1, le=20_000)] = 4_000
+    #: What decides runs of records: the compiled kernel where it is installed (auto), only it
+    #: (native: the broker does not start without), or Python alone (pure).
+    engine: Literal["auto", "native", "pure"] = "auto"
     #: `<step>:<n>`: for tests, the process kills itself the n-th time it reaches that step.
     failpoint: Annotated[str, Field(pattern=r"^[a-z-]+:[1-9][0-9]*$")] | None = None
 
