@@ -11,7 +11,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,11 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench import job
 from shutong_broker.policy.build import build_policy
+from shutong_broker.policy.columns import Columns
 from shutong_broker.policy.compiled import CompiledPolicy
 from shutong_broker.policy.interpret import PolicyInterpreter
 from shutong_broker.policy.model import DatasetPolicy, InboundRecord, LaneFacts
+from shutong_broker.policy.native import native_runner
 from shutong_core.domain.regions import RegionTable
 from shutong_core.domain.version import next_version
 from shutong_core.wire.keys import partition_of
@@ -31,6 +33,8 @@ from shutong_core.wire.schemas import Schema
 RECORDS = 4000
 ROUNDS = 7
 NOW_MS = 1_795_000_000_000
+RUN = 250  # records
+SALT = bytes(16)
 
 #: The job's schema, for other benches of the policy.
 schema = job.schema
@@ -84,6 +88,38 @@ def rate(policy: DatasetPolicy, inbound: list[InboundRecord]) -> float:
     return statistics.median(found[1:])
 
 
+def run_rate(
+    run: Callable[[Sequence[InboundRecord]], Columns], inbound: list[InboundRecord]
+) -> float:
+    """Records per second of processor time where a lane's records are decided in runs."""
+    lanes = [[each for each in inbound if each.partition == lane] for lane in range(job.LANES)]
+    runs = [lane[at : at + RUN] for lane in lanes for at in range(0, len(lane), RUN)]
+    found = []
+    for _ in range(ROUNDS + 1):
+        began = time.process_time()
+        rows = sum(run(each).rows for each in runs)
+        found.append(len(inbound) / (time.process_time() - began))
+        if rows != len(inbound):
+            raise RuntimeError(f"{len(inbound) - rows} records were left to others")
+    return statistics.median(found[1:])
+
+
+def in_runs(policy: CompiledPolicy, table: RegionTable, inbound: list[InboundRecord]) -> None:
+    """Print what runs come to, by the generated policy and by the compiled kernel if it is here."""
+    rates = {"runs, generated": run_rate(lambda run: policy.run(run, SALT, NOW_MS), inbound)}
+    for version in policy._by_prefix.values():
+        if version.generated is not None:
+            runner = native_runner(policy._plan, version.plan, version.generated, table)
+            moment = version.generated.matcher.moment(NOW_MS)
+            if runner is not None:
+                native = lambda run: runner.run(run, 0, len(run), SALT, moment)  # noqa: E731, B023
+                rates["runs, kernel"] = run_rate(native, inbound)
+    for name, found in rates.items():
+        print(f"  {name:20} {found:10,.0f} records/s {1e6 / found:8.2f} µs")
+    if "runs, kernel" not in rates:
+        print("  the optional compiled kernel is not installed: make kernel")
+
+
 def many(count: int) -> dict[str, dict[str, Any]]:
     """`count` grants; the first gets all rows, the others a town without records each."""
     towns = job.towns(job.CITIES)
@@ -106,6 +142,8 @@ def main() -> None:
         print(f"  {make.__name__:20} {rates[make]:10,.0f} records/s {1e6 / rates[make]:8.2f} µs")
         if isinstance(policy, CompiledPolicy) and policy.declined:
             print(f"  {policy.declined} records were left to the interpreter")
+        if isinstance(policy, CompiledPolicy):
+            in_runs(policy, table, inbound)
     print(f"  ratio {rates[CompiledPolicy] / rates[PolicyInterpreter]:.1f}")
     alone = 0.0
     for count in (1, 100, 10_000):
