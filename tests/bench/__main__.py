@@ -31,7 +31,7 @@ def main() -> int:
     configure_logs("bench", "error", sys.stderr)
     results: list[Result] = []
     failed: list[str] = []
-    with BenchKafka() as kafka:
+    with BenchKafka(running=options.kafka) as kafka:
         bench = Bench(
             kafka,
             records=options.records,
@@ -64,6 +64,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="rounds")
     parser.add_argument("--only", default="", help="contestants, by comma: bus-1,streams")
     parser.add_argument("--env", action="append", default=[], help="NAME=VALUE for the brokers")
+    parser.add_argument("--kafka", help="HOST:PORT of a running Kafka to use (default: its own)")
     parser.add_argument("--profile", help="directory for a cProfile of each broker process")
     options = parser.parse_args()
     options.bar = options.bar or [name for name in chosen if name]

@@ -40,14 +40,27 @@ from shutong_core.wire.topics import Topics
 
 READY_S_MAX = 60.0
 TOPICS_DELETED_S_MAX = 30.0
-#: A run leaves its topics deleted; their files go at once, not after a minute.
-_OVERRIDES = {"log.segment.delete.delay.ms": "1000"}
+_OVERRIDES = {
+    # A run leaves its topics deleted: their files go at once, not after a minute.
+    "log.segment.delete.delay.ms": "1000",
+    # The records of a race are written in one transaction, on a slow machine for minutes.
+    "transaction.max.timeout.ms": "900000",
+}
 
 
 class BenchKafka:
-    """One embedded Kafka for a whole run, in a directory of its own under /tmp."""
+    """One embedded Kafka for a whole run, in a directory of its own under /tmp.
 
-    def __init__(self, profile: Profile = REAL, overrides: Mapping[str, str] | None = None) -> None:
+    `running`: the address of a Kafka that runs already and is used in its place.
+    """
+
+    def __init__(
+        self,
+        profile: Profile = REAL,
+        overrides: Mapping[str, str] | None = None,
+        running: str | None = None,
+    ) -> None:
+        self._running = running
         self.directory = Path(tempfile.mkdtemp(prefix="shutong-bench-"))
         self._node = EmbeddedKafka(
             self.directory / "kafka",
@@ -57,21 +70,23 @@ class BenchKafka:
         )
 
     def __enter__(self) -> Self:
-        self._node.start()
+        if self._running is None:
+            self._node.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._node.stop()
+        if self._running is None:
+            self._node.stop()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     @property
     def bootstrap(self) -> str:
         """Address for clients."""
-        return self._node.bootstrap_servers
+        return self._running or self._node.bootstrap_servers
 
     @property
     def pid(self) -> int:
-        """Process id of the JVM, for its share of the processor."""
+        """Process id of the JVM, for its share of the processor; 0 if it is not ours."""
         return self._node.pid or 0
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
 from pathlib import Path
+
+from shutong_core.runtime.kafka_jars import find_java
+from shutong_core.runtime.settings import toolchain
 
 SOURCE = Path(__file__).parent / "streams"
 BUILT = Path(__file__).parents[2] / "build" / "bench" / "streams"
@@ -36,10 +38,8 @@ def build() -> str | None:
 
 def command(told: Path) -> list[str]:
     """How the peer is started on a job's file."""
-    home = os.environ.get("JAVA_HOME")
-    java = str(Path(home) / "bin" / "java") if home else "java"
     classpath = f"{BUILT / 'classes'}:{BUILT / 'lib'}/*"
-    return [java, *JVM, "-cp", classpath, MAIN, str(told)]
+    return [str(find_java(toolchain())), *JVM, "-cp", classpath, MAIN, str(told)]
 
 
 def _state() -> str:
