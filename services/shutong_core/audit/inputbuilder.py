@@ -205,9 +205,8 @@ class InputBuilder:
         refused = bitmaps.of_column(self._refusals)
         columns = self._columns(refused)
         try:
-            deltas = struct.pack(f">{rows}I", *[offset - self.first for offset in self._offsets])
-            indexes = [publishers.setdefault(name, len(publishers)) for name in self._publishers]
-            publisher_column = struct.pack(f">{rows}H", *indexes)
+            deltas = struct.pack(f">{rows}I", *self._deltas())
+            publisher_column = self._publisher_column(publishers)
         except struct.error:
             raise Fatal(f"offsets or publishers of {self.dataset} do not fit a block") from None
         return InputSection(
@@ -227,6 +226,20 @@ class InputBuilder:
             grants=columns,
             withheld=self._withholdings(refused, columns),
         )
+
+    def _deltas(self) -> Iterable[int]:
+        """Offsets counted from `first`; mostly without a gap."""
+        offsets = self._offsets
+        if offsets and offsets == list(range(offsets[0], offsets[0] + len(offsets))):
+            return range(offsets[0] - self.first, offsets[-1] - self.first + 1)
+        return [offset - self.first for offset in offsets]
+
+    def _publisher_column(self, publishers: dict[str, int]) -> bytes:
+        if len(self._publishers_seen) == 1:  # as it mostly is
+            index = publishers.setdefault(self._publishers[0], len(publishers))
+            return struct.pack(">H", index) * self.rows
+        indexes = [publishers.setdefault(name, len(publishers)) for name in self._publishers]
+        return struct.pack(f">{self.rows}H", *indexes)
 
     def _check_widths(self) -> None:
         rows = self.rows
