@@ -96,7 +96,7 @@ class RecordReader:
                 raise
             if done:
                 self._records = None
-                self.next = self._then
+                self.next = max(self.next, self._then)
         return found
 
     def _take(self, found: list[InboundRecord], records_max: int) -> bool:
