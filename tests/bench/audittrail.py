@@ -78,7 +78,7 @@ def blocks(bootstrap: str, topic: str, since: Sequence[int]) -> list[Block]:
             for message in reader.consume(1000, 0.1):
                 if message.error():
                     raise RuntimeError(str(message.error()))
-                head = parse_header(message.key())
+                head = parse_header(message.key() or b"")
                 sizes = (head.rows, head.refused, head.placed)
                 when = (head.decided_ms, message.timestamp()[1])
                 found.append(Block(head.lane, head.sequence, head.list_number, *sizes, *when))

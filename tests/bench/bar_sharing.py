@@ -50,7 +50,7 @@ def measure(bench: Bench) -> list[Result]:
         raise RuntimeError("the list has no dataset")
     inbound = [_inbound(n, each, dataset.schemas[0].id) for n, each in enumerate(made)]
     projected = [
-        fastavro.parse_schema(schemas[grant.projections[0].delivered_id].parsed)
+        fastavro.parse_schema(dict(schemas[grant.projections[0].delivered_id].parsed))
         for grant in version.grants_by_dataset[job.DATASET]
     ]
     _same_bytes(policy, inbound, projected)

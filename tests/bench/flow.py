@@ -71,7 +71,8 @@ def fill(
     for n in range(total):
         key, body, lane = records[n % len(records)]
         topic, schema_id = topics[n % len(topics)]
-        headers = [("shutong_publisher", job.PUBLISHER), ("ce_id", b"%s-%d" % (mark.encode(), n))]
+        headers: list[tuple[str, Any]] = [("shutong_publisher", job.PUBLISHER)]
+        headers.append(("ce_id", b"%s-%d" % (mark.encode(), n)))
         while True:
             try:
                 client.produce(topic, frame(schema_id, body), key, lane, headers=headers)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import resource
-import statistics
 import sys
 import time
 from array import array
@@ -98,7 +97,7 @@ def read(load: flow.Load, topic: str) -> dict[str, Any]:
         for message in batch:
             if message.error():
                 raise RuntimeError(str(message.error()))
-            partition = message.partition()
+            partition = int(message.partition())
             at = due[partition][seen[partition]]
             seen[partition] += 1
             which.append(at)
@@ -146,7 +145,7 @@ def _at(ordered: Sequence[float], share: float) -> float:
 
 
 def _percentile(values: Sequence[float], share: float) -> float:
-    return _at(sorted(values), share) if values else statistics.nan
+    return _at(sorted(values), share)
 
 
 def main() -> None:
