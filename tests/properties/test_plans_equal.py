@@ -7,6 +7,7 @@ records at once and goes back where one came again. Blocks, batches and memory m
 from __future__ import annotations
 
 from collections import Counter
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -21,6 +22,7 @@ from shutong_broker.policies import PolicySet
 from shutong_broker.policy.compiled import CompiledPolicy
 from shutong_broker.policy.interpret import PolicyInterpreter
 from shutong_broker.policy.model import InboundRecord
+from shutong_broker.policy.native import AVAILABLE
 from shutong_broker.state import LaneState
 from shutong_broker.window import RepeatWindow
 from shutong_core.domain.reasons import Reason
@@ -62,7 +64,10 @@ BENDS: tuple[dict[str, Any], ...] = (
     {"long_header": 9_000},
 )
 LANE = World().record().partition
-WORLDS = {make: World(LIST, make) for make in (PolicyInterpreter, CompiledPolicy)}
+NATIVE = partial(CompiledPolicy, native=True)
+#: The first is the reference; the kernel where it is installed.
+ENGINES: tuple[Any, ...] = (PolicyInterpreter, CompiledPolicy, *([NATIVE] if AVAILABLE else []))
+WORLDS = {make: World(LIST, make) for make in ENGINES}
 
 
 def planner() -> Planner:
@@ -131,7 +136,12 @@ def compare(given_: list[list[InboundRecord]], run_records: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(deciding, "RUN_RECORDS", run_records)
         patch.setattr(deciding, "RUN_RECORDS_LEAST", min(run_records, 2))
-        plain, compiled = (plans(make, given_) for make in (PolicyInterpreter, CompiledPolicy))
+        plain, *others = (plans(make, given_) for make in ENGINES)
+    for compiled in others:
+        same(plain, compiled)
+
+
+def same(plain: list[tuple[Plan, Any]], compiled: list[tuple[Plan, Any]]) -> None:
     for (expected, known), (found, known_too) in zip(plain, compiled, strict=True):
         assert (found.header, found.body) == (expected.header, expected.body)
         assert list(map(told, found.batches)) == list(map(told, expected.batches))
