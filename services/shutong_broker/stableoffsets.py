@@ -79,7 +79,8 @@ class StableOffsetFetch(Request[_Struct]):  # type: ignore[misc]  # aiokafka is 
 
     def __init__(self, group: str, topics: list[str], partition: int) -> None:
         self._group = group
-        self._topics = [(topic, [partition], {}) for topic in topics]
+        no_tags: dict[int, bytes] = {}
+        self._topics = [(topic, [partition], no_tags) for topic in topics]
 
     def build(self, request_struct_class: type[_Struct]) -> _Struct:
         """For aiokafka's connection."""
