@@ -39,6 +39,7 @@ def main() -> int:
             only=frozenset(options.only.split(",")) - {""},
             env=dict(each.split("=", 1) for each in options.env),
             profile=options.profile,
+            quick=options.quick,
         )
         for bar in options.bar or BARS:
             print(f"== {bar}", flush=True)
@@ -62,6 +63,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--records", type=int, help="records measured in a round")
     parser.add_argument("--rounds", type=int, help="rounds")
+    parser.add_argument("--quick", action="store_true", help="do not tune the peers first")
     parser.add_argument("--only", default="", help="contestants, by comma: bus-1,streams")
     parser.add_argument("--env", action="append", default=[], help="NAME=VALUE for the brokers")
     parser.add_argument("--kafka", help="HOST:PORT of a running Kafka to use (default: its own)")

@@ -12,7 +12,7 @@ from bench import job, reference
 from bench.stage import Stage
 from shutong_core.wire.projection import project_schema
 
-CODECS = ("none", "snappy", "lz4")
+CODECS = ("snappy", "none", "lz4")
 
 
 @dataclass(frozen=True, slots=True)

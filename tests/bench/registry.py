@@ -55,6 +55,7 @@ class Bench:
 
     `records` and `rounds` are None unless asked for on the command line: each bar has its own
     defaults. `only` names contestants of a bar that has several. `env` are settings for brokers.
+    `quick`: peers race with the setting known to be good, nothing is tried first.
     """
 
     kafka: BenchKafka
@@ -63,6 +64,7 @@ class Bench:
     only: frozenset[str] = frozenset()
     env: Mapping[str, str] = field(default_factory=dict)
     profile: str | None = None
+    quick: bool = False
 
     def stage(self) -> Stage:
         """A stage with a fresh prefix; to be entered by `with`."""
