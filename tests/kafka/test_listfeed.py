@@ -415,3 +415,78 @@ async def test_a_change_in_parts_takes_force_as_a_whole(world: World, feed: List
     assert feed.version.number == 1
     await world.write(world.topics.lists, *every(records[1:]))
     assert (await feed.wait_change(after=1)).digest == version.digest
+
+
+async def test_while_a_large_list_is_taken_up_the_old_one_holds_and_everything_else_runs(
+    world: World, feed: ListFeed
+) -> None:
+    await world.publish(made.bus())
+    await until(lambda: feed.holds(1))
+    rows = [made.purpose(f"p-{number:05d}", title="长" * 150) for number in range(4000)]
+    version, records = world.change(*rows)
+    turns: list[bool] = []
+
+    async def other() -> None:
+        while feed.version is None or feed.version.number == 1:
+            # Between slices: no half of the new list is ever seen, and the old one may be used.
+            turns.append(feed.holds(1) and feed.version is not None and len(feed.version.rows) == 1)
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    try:
+        async with asyncio.timeout(30):
+            await world.write(world.topics.lists, *every(records))
+            assert (await feed.wait_change(after=1)).digest == version.digest
+            await task
+    finally:
+        task.cancel()
+    assert len(turns) > 10
+    assert all(turns)
+
+
+async def test_a_list_that_is_known_but_not_taken_up_ends_the_lease_of_the_old_one_in_time(
+    world: World, feed: ListFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.publish(made.bus())
+    await until(lambda: feed.holds(1))
+    stopped = asyncio.Event()
+
+    async def never(_steps: Any) -> None:
+        stopped.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("shutong_core.runtime.listfeed.in_slices", never)
+    await world.publish(made.purpose("revoked"))
+    await asyncio.wait_for(stopped.wait(), 15)
+    began = time.monotonic()
+    await until(lambda: not feed.holds(1))
+    assert time.monotonic() - began <= LEASE_S + 0.2
+    assert not leased(feed)
+
+
+async def test_what_was_taken_before_the_connection_broke_is_not_taken_twice(
+    world: World, feed: ListFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.publish(made.bus())
+    await feed.wait_ready()
+    broken = 0
+
+    async def breaks(*_: Any) -> None:
+        nonlocal broken
+        broken += 1
+        raise TimeoutError
+
+    monkeypatch.setattr("shutong_core.runtime.listfeed.SCHEMAS_BETWEEN", 1)
+    monkeypatch.setattr("shutong_core.runtime.listfeed.ASK_EVERY_MS", -1)
+    monkeypatch.setattr(feed, "_keep_word", breaks)
+    names = ("string", "int", "boolean")
+    schemas = [schema_examples.one(name) for name in names]
+    registered = [
+        encode_registration(Registration(number, f"s-{number}", 1, schema))
+        for number, schema in enumerate(schemas, 1)
+    ]
+    await world.write(world.topics.schemas, *registered)
+    await until(lambda: broken >= 2)
+    monkeypatch.undo()
+    await until(lambda: set(feed.schemas) == {1, 2, 3})
+    assert feed.refused == 0
