@@ -108,7 +108,7 @@ class Kernel:
         self.versions: list[Any] = []
         self.runners: list[tuple[NativeRunner, Any]] = []
         for version in dict.fromkeys(policy._by_prefix.values()):
-            version.generate(policy._plan, policy._table)
+            version.generate(policy._plan, policy._table, native=False)
             if version.generated is not None:
                 made = native_runner(policy._plan, version.plan, version.generated, policy._table)
                 if made is not None:

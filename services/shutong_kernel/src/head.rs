@@ -49,6 +49,8 @@ pub struct Heads {
     pub writers: Vec<Writer>,
     sole: Option<usize>,
     by_name: FxHashMap<Vec<u8>, usize>,
+    /// Who wrote last, mostly the one who writes next.
+    last: (Vec<u8>, usize),
     by_type: FxHashMap<Vec<u8>, u8>,
     /// The jurisdictions in the order in which they were met.
     pub jurisdictions: Vec<Py<PyAny>>,
@@ -65,6 +67,7 @@ impl Heads {
             writers: Vec::new(),
             sole: None,
             by_name: FxHashMap::default(),
+            last: (Vec::new(), usize::MAX),
             by_type: FxHashMap::default(),
             jurisdictions: Vec::new(),
         };
@@ -163,7 +166,12 @@ impl Heads {
 
     #[inline]
     fn writer(&mut self, told: &Bound<'_, PyBytes>) -> Step<usize> {
-        if let Some(known) = self.by_name.get(told.as_bytes()) {
+        let name = told.as_bytes();
+        if self.last.0 == name {
+            return Ok(self.last.1);
+        }
+        if let Some(known) = self.by_name.get(name) {
+            self.last = (name.to_vec(), *known);
             return Ok(*known);
         }
         let found = self.publisher.bind(told.py()).call1((told,))?;
@@ -171,7 +179,7 @@ impl Heads {
             return stop();
         }
         let writer = self.met(&found)?;
-        self.by_name.insert(told.as_bytes().to_vec(), writer);
+        self.by_name.insert(name.to_vec(), writer);
         Ok(writer)
     }
 

@@ -67,6 +67,16 @@ enum Verdict<'py> {
     Minor,
 }
 
+/// What is known of the record under way: nothing of it is told before all of it is known.
+#[derive(Default)]
+struct Pending<'py> {
+    verdicts: Vec<(u32, Verdict<'py>)>,
+    /// Of each projection made for it.
+    values: Vec<Bound<'py, PyBytes>>,
+    /// The object that the records before it name the dataset by, mostly the same one.
+    dataset: Option<Bound<'py, PyAny>>,
+}
+
 #[pymethods]
 impl Program {
     /// Reads what `shutong_broker.policy.nativeplan` wrote. Raises ValueError or TypeError for
@@ -97,6 +107,7 @@ impl Program {
     ) -> PyResult<Bound<'py, PyTuple>> {
         let py = moment.py();
         let mut columns = Columns::default();
+        let mut pending = Pending::default();
         if !self.moment.as_ref().is_some_and(|known| known.is(moment)) {
             self.moment = Some(Moment::new(moment)?);
         }
@@ -105,7 +116,7 @@ impl Program {
             let record = records.get_item(place);
             let decided = record
                 .map_err(Halt::from)
-                .and_then(|record| self.record(&record, salt, &mut columns));
+                .and_then(|record| self.record(&record, salt, &mut pending, &mut columns));
             if let Err(halt) = decided {
                 ended = halt.settled(py);
                 break;
@@ -128,14 +139,18 @@ impl Program {
         &mut self,
         record: &Bound<'py, PyAny>,
         salt: &[u8],
+        pending: &mut Pending<'py>,
         columns: &mut Columns<'py>,
     ) -> Step<()> {
         let py = record.py();
         let record = record.cast::<PyTuple>().map_err(|_| Halt::Stop)?;
         let dataset = record.get_borrowed_item(DATASET)?;
-        let dataset = dataset.cast_exact::<PyString>().map_err(|_| Halt::Stop)?;
-        if dataset.to_str()? != self.plan.dataset {
-            return stop();
+        if !pending.dataset.as_ref().is_some_and(|known| known.is(&*dataset)) {
+            let told = dataset.cast_exact::<PyString>().map_err(|_| Halt::Stop)?;
+            if told.to_str()? != self.plan.dataset {
+                return stop();
+            }
+            pending.dataset = Some(dataset.to_owned());
         }
         let key = record.get_borrowed_item(KEY)?;
         let key = key.cast_exact::<PyBytes>().map_err(|_| Halt::Stop)?;
@@ -185,6 +200,7 @@ impl Program {
                 return stop();
             }
         }
+        pending.values.clear();
         let moment = self.moment.as_mut().ok_or(Halt::Stop)?;
         let number = moment.matched(plan, &row, py)?;
         let moment = &*moment;
@@ -199,17 +215,17 @@ impl Program {
             young: None,
             number: columns.rows,
             made: &mut self.room.made,
-            values: Vec::new(),
+            values: &mut pending.values,
             scratch: &mut self.room.bytes,
             value: &mut self.room.value,
         };
-        let mut found = Vec::with_capacity(matched.candidates.len());
+        pending.verdicts.clear();
         for candidate in &matched.candidates {
             let grant = plan.grants.get(*candidate as usize).ok_or(Halt::Stop)?;
-            found.push((*candidate, verdicts.on(grant)?));
+            pending.verdicts.push((*candidate, verdicts.on(grant)?));
         }
         // From here on nothing stops.
-        for (grant, verdict) in found {
+        for (grant, verdict) in pending.verdicts.drain(..) {
             let number = columns.rows;
             tell(placed(columns, &mut self.room.places, grant), number, verdict);
         }
@@ -308,7 +324,7 @@ struct Verdicts<'a, 'py> {
     young: Option<bool>,
     number: u32,
     made: &'a mut Vec<(u32, usize)>,
-    values: Vec<Bound<'py, PyBytes>>,
+    values: &'a mut Vec<Bound<'py, PyBytes>>,
     scratch: &'a mut Vec<u8>,
     value: &'a mut Vec<u8>,
 }
