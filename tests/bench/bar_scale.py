@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from bench import audittrail, flow, job, lists
 from bench.drain import drain, peak_mb, profiled, wait_drained
@@ -49,7 +49,7 @@ def measure(bench: Bench) -> list[Result]:
         }
         bench.say(f"  list of {len(grants):,} grants published, topics made")
         ratios, same = _rounds(bench, contestants, targets)
-        memory = _memory(bench, many, targets["many"])
+        memory = _memory(bench, many, targets["many"], used)
     shape = f"{len(grants):,} grants over {len(datasets):,} datasets"
     return [
         Result(f"{shape}, of one grant", statistics.median(ratios), "x", ">= 0.85", ratios),
@@ -104,26 +104,41 @@ def _rounds(
     return ratios, same
 
 
-def _memory(bench: Bench, stage: Stage, targets: Mapping[str, int]) -> float:
+def _memory(bench: Bench, stage: Stage, targets: Mapping[str, int], used: frozenset[str]) -> float:
     """Resident memory in MiB once every dataset with a topic had records for every grant of it."""
-    nowhere = lists.towns_of(job.city(lists.NOWHERE))[:GRANTS_EACH]
-    cities = [lists.towns_of(job.city(n))[0] for n in range(job.CITIES)]
-    places = [*cities, *nowhere]
     env = {**bench.env, **SETTING}
     with stage.brokers(1, env, command=profiled(None)) as (broker,):
         started = broker.rss_mb
         since = audittrail.ends(stage.bootstrap, stage.topics.audit)
-        # Their number has no divisor in common with that of the topics: each topic gets each.
-        records = flow.made(MEMORY_RECORDS, places)
-        total = len(records) * len(targets)
-        flow.fill(stage.bootstrap, targets, records, "memory", total)
+        total = 0
+        for number, (places, topics) in enumerate(_places(stage, targets, used)):
+            # A prime number of records: each topic gets each of them.
+            records = flow.made(MEMORY_RECORDS, places)
+            flow.fill(stage.bootstrap, topics, records, f"m{number}", len(records) * len(topics))
+            total += len(records) * len(topics)
         wait_drained(stage, targets, broker)
-        used, peak = broker.rss_mb, peak_mb(broker.pid)
+        held, peak = broker.rss_mb, peak_mb(broker.pid)
     _require_used(stage)
     placed = sum(b.placed for b in audittrail.blocks(stage.bootstrap, stage.topics.audit, since))
-    bench.say(f"  memory: {started:.0f} MiB started, {used:.0f} used, {peak:.0f} at most")
+    bench.say(f"  memory: {started:.0f} MiB started, {held:.0f} used, {peak:.0f} at most")
     bench.say(f"  {total:,} records, {placed:,} placed")
-    return used
+    return held
+
+
+def _places(
+    stage: Stage, targets: Mapping[str, int], used: frozenset[str]
+) -> Iterator[tuple[list[str], dict[str, int]]]:
+    """Towns whose records reach every grant that has a topic and no other, with the datasets'
+    inbound topics: a grant without one would stop its dataset."""
+    cities = [lists.towns_of(job.city(n))[0] for n in range(job.CITIES)]
+    nowhere = lists.towns_of(job.city(lists.NOWHERE))
+    groups: dict[int, dict[str, int]] = {}
+    for topic, schema_id in targets.items():
+        dataset = stage.topics.dataset_of(topic)
+        towns = sum(f"{dataset}-{n:03d}" in used for n in range(GRANTS_EACH))
+        groups.setdefault(towns, {})[topic] = schema_id
+    for towns, topics in groups.items():
+        yield [*cities, *nowhere[:towns]], topics
 
 
 def _require_used(stage: Stage) -> None:
