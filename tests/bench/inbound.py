@@ -114,6 +114,7 @@ class Inbound:
         producer, topic = self._producer, self._topic
         producer.begin_transaction()
         for n, (key, body) in records.slice(first, count):
+            headers: list[tuple[str, str | bytes | None]]
             headers = [("shutong_publisher", job.PUBLISHER), ("ce_id", b"event-%d" % n)]
             while True:
                 try:

@@ -44,10 +44,10 @@ def delivered(bootstrap: str, topics: Mapping[str, str], lanes: int) -> dict[str
             for message in consumer.consume(10_000, 0.2):
                 error = message.error()
                 if error is None:
-                    grant = grant_of[message.topic()]
+                    grant = grant_of[str(message.topic())]
                     key = _clear_key(grant, message.key())
                     counts[grant] += 1
-                    sums[grant] += digest_of(message.value()[5:], key)
+                    sums[grant] += digest_of((message.value() or b"")[5:], key)
                 elif error.code() == KafkaError._PARTITION_EOF:
                     left.discard((message.topic(), message.partition()))
                 else:
