@@ -393,7 +393,7 @@ def check_record(
                 verdict.publisher = publisher
             if ids:
                 text = ids[0].decode("utf-8", "replace")
-                bad_event_id = not is_visible(text) or len(text) > 128
+                bad_event_id = not is_visible(text) or len(text) > 128 or len(text.encode()) > 255
                 verdict.event_id = None if bad_event_id else text
         except Refused as fault:
             header_fault = fault.reason

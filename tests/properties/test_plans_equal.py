@@ -25,6 +25,7 @@ from shutong_broker.policy.model import InboundRecord
 from shutong_broker.policy.native import AVAILABLE
 from shutong_broker.state import LaneState
 from shutong_broker.window import RepeatWindow
+from shutong_core.audit.block import parse_body
 from shutong_core.domain.reasons import Reason
 from shutong_core.wire.batches import ColumnBatch, RecordBatch
 from shutong_core.wire.topics import Topics
@@ -38,6 +39,7 @@ LIST = {
     "grants": {
         "all": {"minors": True},
         "adults": {},
+        "home": {"scope": {"role": "户籍地", "regions": ["441400000000"]}},
         "expired": PAST,
         "far": FAR,
         "many": {"condition": "members > 2", "minors": True},
@@ -55,6 +57,7 @@ BENDS: tuple[dict[str, Any], ...] = (
     {"record": {"home_code": "nowhere", "remarks": "示例"}},
     {"headers": {"ce_id": None}},
     {"headers": {"ce_id": "事件"}},
+    {"headers": {"ce_id": "事" * 128}},
     {"headers": {"ce_type": "minimum-living.correct"}},
     {"value_hex": None},
     {"value_hex": "00000000ff01"},
@@ -143,6 +146,7 @@ def compare(given_: list[list[InboundRecord]], run_records: int) -> None:
 
 def same(plain: list[tuple[Plan, Any]], compiled: list[tuple[Plan, Any]]) -> None:
     for (expected, known), (found, known_too) in zip(plain, compiled, strict=True):
+        parse_body(expected.body)
         assert (found.header, found.body) == (expected.header, expected.body)
         assert list(map(told, found.batches)) == list(map(told, expected.batches))
         assert found.state_records == expected.state_records
@@ -157,3 +161,26 @@ def test_a_transaction_by_columns_is_the_one_record_by_record() -> None:
     compare()
     wanted = [Reason.DUPLICATE, Reason.ID_REUSED, Reason.MALFORMED, Reason.WRONG_KEY, "placed"]
     assert [each for each in wanted if not SEEN[each]] == []
+
+
+@pytest.mark.parametrize("make", ENGINES)
+def test_who_is_withheld_is_told_in_row_order_whatever_tells_it(make: Any) -> None:
+    """A region that is none holds for many rows, an age for each: both befall one grant."""
+    world = WORLDS[PolicyInterpreter]
+    bends: list[dict[str, Any]] = [
+        *[{"record": {"home_code": "nowhere"}}] * 2,
+        *[{"record": {"id_number": CHILD}}] * 2,
+        *[{"record": {"home_code": "nowhere"}}] * 2,
+    ]
+    records = [
+        world.record({**bend, "headers": {"ce_id": f"e{row}"}, "partition": LANE, "offset": row})
+        for row, bend in enumerate(bends)
+    ]
+    ((plan, _),) = plans(make, [records])
+    (section,) = parse_body(plan.body).inputs
+    told = [(w.reason.name, w.first, w.end) for w in section.withheld if w.grant == "home"]
+    assert told == [
+        ("GRANT_REGION_UNKNOWN", 0, 2),
+        ("MINOR_NOT_GRANTED", 2, 4),
+        ("GRANT_REGION_UNKNOWN", 4, 6),
+    ]

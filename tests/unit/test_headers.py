@@ -78,9 +78,14 @@ def test_a_bad_event_id_is_told_apart_from_none(value: bytes) -> None:
     assert found == InboundHeaders(event_id=Reason.BAD_EVENT_ID, publisher=PUBLISHER)
 
 
-def test_an_event_id_counts_characters_not_bytes() -> None:
-    assert is_event_id("号" * 128)
-    assert not is_event_id("号" * 129)
+def test_an_event_id_is_bounded_in_characters_and_in_bytes_as_the_audit_is() -> None:
+    assert is_event_id("x" * 128)
+    assert not is_event_id("x" * 129)
+    assert is_event_id("号" * 85)
+    assert not is_event_id("号" * 86)
+    sound, long = ("号" * 85).encode(), ("号" * 86).encode()
+    assert read_headers([("ce_id", sound)]) == InboundHeaders(event_id="号" * 85)
+    assert read_headers([("ce_id", long)]) == InboundHeaders(event_id=Reason.BAD_EVENT_ID)
 
 
 @pytest.mark.parametrize(

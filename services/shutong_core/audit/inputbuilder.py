@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
+from operator import itemgetter
 
 from shutong_core.audit import bitmaps
 from shutong_core.audit.body import (
@@ -154,7 +155,7 @@ class InputBuilder:
         self._deferred_all.add(grant)
 
     def withhold(self, row: int, grant: str, reason: Reason) -> None:
-        """`row` does not go to `grant`; rows ascending per grant. Implied reasons are not kept."""
+        """`row` does not go to `grant`; rows in any order. Implied reasons are not kept."""
         self.withhold_rows(row, row + 1, grant, reason)
 
     def withhold_rows(self, first: int, end: int, grant: str, reason: Reason) -> None:
@@ -297,8 +298,22 @@ class InputBuilder:
         found = []
         for grant, runs in sorted(self._withheld.items()):
             other = refused | decided.get(grant, 0)
-            for number, first, end in runs:
+            for number, first, end in _in_row_order(runs):
                 if end > self.rows or bitmaps.of_range(first, end) & other:
                     raise Fatal(f"a row withheld from {grant} has another verdict or is not there")
                 found.append(Withholding(grant, Reason.of(number), first, end))
         return tuple(found)
+
+
+def _in_row_order(runs: list[list[int]]) -> list[list[int]]:
+    """Runs (reason, first, end) ascending, joined where they touch with the same reason.
+
+    What many rows share is written down when it ends, behind what stands in single rows.
+    """
+    joined: list[list[int]] = []
+    for number, first, end in sorted(runs, key=itemgetter(1)):
+        if joined and joined[-1][2] == first and joined[-1][0] == number:
+            joined[-1][2] = end
+        else:
+            joined.append([number, first, end])
+    return joined

@@ -28,6 +28,7 @@ TIME_HEADER = "ce_time"
 HEADERS_MAX = 32
 HEADERS_BYTES_MAX = 8 * 1024  # names and values together
 EVENT_ID_CHARS_MAX = 128
+EVENT_ID_BYTES_MAX = 255  # in UTF-8: what a string of the audit may have, see `audit.encoding`
 TYPE_CHARS_MAX = 128
 TIME_CHARS_MAX = 40
 
@@ -102,8 +103,12 @@ def read_headers(headers: Headers) -> InboundHeaders | Reason:
 
 
 def is_event_id(text: str) -> bool:
-    """Whether `text` may be an event id: 1–128 visible characters (spaces are allowed)."""
-    return len(text) <= EVENT_ID_CHARS_MAX and _PRINTABLE.fullmatch(text) is not None
+    """Whether `text` may be an event id: 1–128 visible characters, ≤ 255 bytes (spaces allowed)."""
+    return (
+        len(text) <= EVENT_ID_CHARS_MAX
+        and _PRINTABLE.fullmatch(text) is not None
+        and len(text.encode()) <= EVENT_ID_BYTES_MAX
+    )
 
 
 def operation_of(ce_type: str | None) -> OperationName | Reason:
@@ -125,7 +130,7 @@ def inbound_headers(
     made = [(PUBLISHER_HEADER, publisher.encode())]
     if event_id is not None:
         if not is_event_id(event_id):
-            raise ValueError("event id must be 1-128 visible characters")
+            raise ValueError("event id must be 1-128 visible characters, at most 255 bytes")
         made.append((EVENT_ID_HEADER, event_id.encode()))
     if operation is not None:
         made.append((TYPE_HEADER, f"{dataset}.{operation}".encode()))
@@ -205,6 +210,8 @@ def _text(value: bytes | None, chars_max: int) -> str | Reason | None:
 
 
 def _event_id(value: bytes | None) -> str | Reason | None:
+    if value is not None and len(value) > EVENT_ID_BYTES_MAX:
+        return Reason.BAD_EVENT_ID
     text = _text(value, EVENT_ID_CHARS_MAX)
     return Reason.BAD_EVENT_ID if isinstance(text, Reason) else text
 
