@@ -170,8 +170,7 @@ def test_who_is_withheld_is_told_in_row_order_whatever_tells_it(make: Any) -> No
     bends: list[dict[str, Any]] = [
         *[{"record": {"home_code": "nowhere"}}] * 2,
         *[{"record": {"id_number": CHILD}}] * 2,
-        *[{"record": {"home_code": "nowhere"}}] * 2,
-    ]
+    ] * 2
     records = [
         world.record({**bend, "headers": {"ce_id": f"e{row}"}, "partition": LANE, "offset": row})
         for row, bend in enumerate(bends)
@@ -183,4 +182,5 @@ def test_who_is_withheld_is_told_in_row_order_whatever_tells_it(make: Any) -> No
         ("GRANT_REGION_UNKNOWN", 0, 2),
         ("MINOR_NOT_GRANTED", 2, 4),
         ("GRANT_REGION_UNKNOWN", 4, 6),
+        ("MINOR_NOT_GRANTED", 6, 8),
     ]
