@@ -59,7 +59,7 @@ class Fetching:
         self._keeper: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()  # leaders must be looked up
         self._room = asyncio.Event()  # something was taken, or an input became hot
-        #: Inputs with records or a fault, those that waited longest first.
+        #: Inputs with records or a fault.
         self.ready: dict[Input, None] = {}
         #: Set when one became ready.
         self.arrived = asyncio.Event()

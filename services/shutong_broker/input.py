@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Iterable
 from operator import attrgetter
 
 from shutong_broker.policy.model import InboundRecord
 from shutong_broker.recordreader import RecordReader
 
-_offset_of = attrgetter("offset")
+#: While so much waits that was given back, nothing more is read: it would pile up.
+AGAIN_BYTES_ENOUGH = 1024 * 1024
+
+_offset_of, _value_of = attrgetter("offset"), attrgetter("value")
 
 
 class Input:
@@ -20,6 +24,7 @@ class Input:
 
     __slots__ = (
         "_again",
+        "_again_bytes",
         "_last",
         "_least",
         "_readers",
@@ -36,6 +41,7 @@ class Input:
         "position",
         "retry_at",
         "topic",
+        "used_at",
     )
 
     def __init__(self, dataset: str, topic: str, lane: int, position: int) -> None:
@@ -50,6 +56,8 @@ class Input:
         self.fault: Exception | None = None
         #: How often in a row a checksum failed.
         self.corrupt = 0
+        #: The poll whose records were last used, by number.
+        self.used_at = 0
         # The fetches' notes.
         self.node: int | None = None
         self.is_hot = False
@@ -59,13 +67,14 @@ class Input:
         self.retry_at = 0.0
         self._readers: deque[RecordReader] = deque()
         self._again: list[InboundRecord] = []  # taken before, given back
+        self._again_bytes = 0
         self._last: list[InboundRecord] = []  # taken last: may be given back
         self._least = position  # from here to `position` are no other records than `_last`
 
     @property
     def bytes_ahead(self) -> int:
-        """Bytes that were fetched and not yet taken."""
-        return sum(reader.bytes_left for reader in self._readers)
+        """Bytes that were fetched and not yet taken, or given back."""
+        return self._again_bytes + sum(reader.bytes_left for reader in self._readers)
 
     @property
     def has_more(self) -> bool:
@@ -89,7 +98,9 @@ class Input:
         """
         self.settle()
         found, self._again = self._again[:records_max], self._again[records_max:]
-        if not self._again:
+        again_bytes = _bytes_of(found)
+        self._again_bytes -= again_bytes
+        if not self._again and again_bytes < AGAIN_BYTES_ENOUGH:
             self._read(found, records_max)
         if found:
             self._last = found
@@ -112,16 +123,19 @@ class Input:
             if len(read) < room and not self._readers[0].is_broken:
                 self._readers.popleft()
 
-    def settle(self) -> None:
-        """What was taken last is used: it cannot be given back any more."""
-        if self._last:
-            self._least = self._last[-1].offset + 1
-            self._last = []
+    def settle(self) -> bool:
+        """What was taken last is used: it cannot be given back any more. Whether there was any."""
+        if not self._last:
+            return False
+        self._least = self._last[-1].offset + 1
+        self._last = []
+        return True
 
     def seek(self, offset: int) -> None:
         """The next record is the first one at or after `offset`."""
         if self._least <= offset <= self.position:
             kept = bisect_left(self._last, offset, key=_offset_of)
+            self._again_bytes += _bytes_of(self._last[kept:])
             self._again = self._last[kept:] + self._again
             self._last = self._last[:kept]  # a new list: who polled holds the old one
             self.position = offset
@@ -136,5 +150,9 @@ class Input:
     def _jump(self, offset: int) -> None:
         self.position = self.fetched = self._least = offset
         self._readers.clear()
-        self._again, self._last = [], []
+        self._again, self._again_bytes, self._last = [], 0, []
         self.fault = None
+
+
+def _bytes_of(records: Iterable[InboundRecord]) -> int:
+    return sum(map(len, filter(None, map(_value_of, records))))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from aiokafka.client import AIOKafkaClient
@@ -22,8 +23,11 @@ from shutong_core.domain.errors import Retryable
 from shutong_core.wire.topics import Topics
 
 STOP_S = 5.0
+_used_at = attrgetter("used_at")
 #: A checksum may fail on the way; the same batch twice is damaged where it is stored.
 CORRUPT_MAX = 2
+#: Once so much was taken, further inputs wait for their turn.
+POLL_BYTES_ENOUGH = 4 * 1024 * 1024
 
 
 class InboundSource:
@@ -37,6 +41,7 @@ class InboundSource:
         self._fetching = Fetching(self._client, lane)
         self._inputs: dict[str, Input] = {}
         self._polled: list[Input] = []
+        self._polls = 0
         self.parked: set[str] = set()
 
     async def start(self) -> None:
@@ -123,6 +128,8 @@ class InboundSource:
     async def poll(self, wait_ms: int, records_max: int) -> tuple[Polled, ...]:
         """What has come, at most `records_max` records, as soon as there is any; inputs take turns.
 
+        First comes the input whose records were used longest ago: who gets no further than the
+        first one, serves them all by and by.
         An input that cannot be read, or whose position is no longer kept, is parked and named in
         `parked`. What was polled before counts as used, unless it was given back.
         """
@@ -130,8 +137,10 @@ class InboundSource:
             await asyncio.sleep(wait_ms / 1000)  # nothing to read must not mean to spin
             return ()
         for each in self._polled:
-            each.settle()
+            if each.settle():
+                each.used_at = self._polls
         self._polled = []
+        self._polls += 1
         clock, arrived = asyncio.get_running_loop().time, self._fetching.arrived
         until = clock() + wait_ms / 1000
         while True:
@@ -146,21 +155,23 @@ class InboundSource:
                     await arrived.wait()
 
     def _take(self, records_max: int) -> tuple[Polled, ...]:
-        """What is there; who has more queues behind those whose turn did not come."""
-        ready, room = self._fetching.ready, records_max
+        """What is there, of each input until there is enough of all."""
+        ready, room, came = self._fetching.ready, records_max, 0
         polled: list[Polled] = []
-        for each in list(ready):
-            if not room:
+        for each in sorted(ready, key=_used_at):
+            if not room or came >= POLL_BYTES_ENOUGH:
                 break
             del ready[each]
+            ahead = each.bytes_ahead
             records = self._take_from(each, room)
+            came += ahead - each.bytes_ahead
             if records:
                 room -= len(records)
                 polled.append(Polled(each.dataset, records))
                 self._polled.append(each)
             if each.dataset not in self.parked and each.has_more:
                 ready[each] = None
-        return tuple(sorted(polled, key=lambda each: each.dataset))
+        return tuple(polled)
 
     def _take_from(self, each: Input, room: int) -> list[InboundRecord]:
         fault, each.fault = each.fault, None
