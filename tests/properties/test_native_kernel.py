@@ -270,6 +270,10 @@ CONDITIONS = [
     "remarks == agency",
     "!(remarks != agency)",
     "has(remarks) && has(agency)",
+    "amount > 1.0 && active",
+    'active && !(remarks == "x")',
+    '!(remarks == "x" || members > children)',
+    '!(remarks != "x" && !active)',
 ]
 WIDE = {"type": ["null", {"type": "bytes", "logicalType": "decimal", "precision": 38, "scale": 0}]}
 #: As in the world's own list, and what a rule and births ask for.
@@ -294,7 +298,8 @@ def crowded(draw: st.DrawFn) -> InboundRecord:
     """A record of that list, mostly one that adds up and is of the time of the decision."""
     some = draw(st.sampled_from([-(10**37), -1, 0, 0, 1, 3]))
     adults = draw(st.integers(0, 3))
-    born = draw(st.sampled_from(["2012-11-19", "2012-11-20", "2012-11-21", "1990-02-28"]))
+    births = ["2012-11-19", "2012-11-20", "2012-11-21", "1990-02-28", "1990-02-28"]
+    born, decided, told = (draw(st.sampled_from(births)) for _ in range(3))
     values = world.typed(
         {name: value for name, value in world.RECORD.items() if name != "home_code"}
         | {
@@ -304,7 +309,7 @@ def crowded(draw: st.DrawFn) -> InboundRecord:
             "children": draw(st.sampled_from([None, 0, 1, 3])),
             "amount": draw(st.sampled_from([None, "980.50", "980.49", "980.51", "0.00", "-3.00"])),
             "score": draw(st.sampled_from([61.5, 0.0, -0.0, -0.5, -0.75, 1e300, 1e9])),
-            "decided_on": draw(st.sampled_from([born, "2026-11-01", "2026-11-02", "2026-11-03"])),
+            "decided_on": draw(st.sampled_from([decided, decided, "2026-11-01", "2026-11-02"])),
             "updated_at": draw(
                 st.sampled_from(
                     [f"{born}T15:59:59.999+00:00", f"{born}T16:00:00+00:00", "9999-12-31T23:59:59Z"]
@@ -312,7 +317,7 @@ def crowded(draw: st.DrawFn) -> InboundRecord:
             ),
             "category": draw(st.sampled_from(["URBAN", "RURAL"])),
             "active": draw(st.booleans()),
-            "remarks": draw(st.sampled_from([None, "", "示例", "x", born, ADULT, CHILD])),
+            "remarks": draw(st.sampled_from([None, None, "", "示例", "x", told, ADULT, CHILD])),
             "agency": draw(st.sampled_from([None, "", "示例"])),
         },
         CROWDED.schema,
@@ -360,6 +365,10 @@ HOSTILE: Mapping[str, Mapping[str, Any]] = {
     "another dataset": {"dataset": "other"},
     "a dataset that is no text": {"dataset": 5},
     "a dataset that is half a character": {"dataset": "\ud800"},
+    "another lane": {"partition": (SOUND.partition + 1) % world.LANES},
+    "another key": {"key": (SOUND.key or b"") + b"x"},
+    "a publisher that nobody knows": {"headers": (("shutong_publisher", b"1" * 18 + b"/x"),)},
+    "no publisher": {"headers": ()},
     "a lane below all": {"partition": -1},
     "a lane beyond all": {"partition": 2**80},
     "a lane that is none": {"partition": None},
@@ -421,6 +430,18 @@ def test_an_interrupt_goes_through_and_an_error_does_not() -> None:
     moment.error = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         runner.run([SOUND], 0, 1, SALT, moment)
+
+
+def test_no_byte_of_a_record_can_be_another_and_be_taken_for_sound() -> None:
+    kernel, _, _ = plain_kernel()
+    body = (SOUND.value or b"")[5:]
+    bent = [body[:at] for at in range(len(body))]
+    for at, byte in enumerate(body):
+        # As a varint of two bytes, which is no longer minimal; with each bit turned; twice.
+        bent.append(body[:at] + bytes([byte | 0x80, 0]) + body[at + 1 :])
+        bent += [body[:at] + bytes([byte ^ 1 << bit]) + body[at + 1 :] for bit in range(8)]
+        bent.append(body[:at] + body[at : at + 1] + body[at:])
+    kernel.decides([SOUND._replace(value=frame(1, each)) for each in bent], NOW_MS)
 
 
 @settings(max_examples=300, deadline=None, database=None, phases=(Phase.generate,))
