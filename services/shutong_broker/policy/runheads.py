@@ -15,6 +15,9 @@ from shutong_broker.policy.model import InboundRecord, Operation
 from shutong_core.wire.topics import INBOUND_BYTES_MAX
 
 _key, _value, _headers = itemgetter(3), itemgetter(4), itemgetter(5)
+#: Of a longer key the lane is worked out only once the key is known to be right: hashing takes
+#: 40 ns a byte, and what a run looks at beyond its end it looks at again.
+KEY_BYTES_MAX = 1024
 
 
 class RunHeads:
@@ -31,8 +34,8 @@ class RunHeads:
     ) -> None:
         self._told, self.id_hashes = reader.columns(list(map(_headers, records)))
         self._keys = list(map(_key, records))
-        self._lanes = lanes_of(self._keys, lanes)
         values = _sound(self._keys, list(map(_value, records)), prefix)
+        self._lanes = lanes_of(self._keys[: len(values)], lanes)
         size = len(prefix)
         self._bodies = [value[size:] for value in values]
 
@@ -53,19 +56,21 @@ class RunHeads:
 def _sound(
     keys: Sequence[bytes | None], values: Sequence[bytes | None], prefix: bytes
 ) -> list[bytes]:
-    """The values before the first that is null, framed otherwise or too large with its key."""
+    """The values before the first that is null, framed otherwise or too large, or whose key is."""
     try:
         sound = [each for each in values if each is not None and each.startswith(prefix)]
-        largest = max(map(len, sound)) + max(map(len, keys))  # type: ignore[arg-type]
+        longest = max(map(len, keys))  # type: ignore[arg-type]
+        largest = max(map(len, sound)) + longest
     except (TypeError, ValueError):  # a null among the keys, or no value left
-        sound, largest = [], 0
-    if len(sound) == len(values) and largest <= INBOUND_BYTES_MAX:
+        sound, longest, largest = [], 0, 0
+    if len(sound) == len(values) and longest <= KEY_BYTES_MAX and largest <= INBOUND_BYTES_MAX:
         return sound
     sound = []
     for key, value in zip(keys, values, strict=True):
         if value is None or value[: len(prefix)] != prefix:
             break
-        if len(value) + len(key or b"") > INBOUND_BYTES_MAX:
+        size = len(key or b"")
+        if size > KEY_BYTES_MAX or size + len(value) > INBOUND_BYTES_MAX:
             break
         sound.append(value)
     return sound
