@@ -20,6 +20,7 @@ from aiokafka.structs import TopicPartition
 
 from shutong_broker.fetchwire import Bounds, Fetched, FetchLine
 from shutong_broker.input import Input
+from shutong_core.domain.errors import Retryable
 
 MIB = 1024 * 1024
 #: A fetch that fills a large transaction at once; one partition's share is above the largest batch.
@@ -96,14 +97,23 @@ class Fetching:
         """Something was taken out of the inputs: there is room to fetch on."""
         self._room.set()
 
+    def require_running(self) -> None:
+        """Raises Retryable if fetching ended by a fault nobody foresaw: it must not be silent."""
+        for task in self._tasks():
+            error = task.exception() if task.done() and not task.cancelled() else None
+            if error is not None:
+                raise Retryable(f"inputs are not fetched any more: {type(error).__name__}")
+
     async def close(self) -> None:
         """Stop; never fails."""
-        tasks = [task for node in self._nodes.values() for task in node]
-        if self._keeper is not None:
-            tasks.append(self._keeper)
+        tasks = self._tasks()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        tasks = [task for node in self._nodes.values() for task in node]
+        return tasks if self._keeper is None else [*tasks, self._keeper]
 
     async def _keep(self) -> None:
         """Know the leader of every input, and have fetches running at each."""

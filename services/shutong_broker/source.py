@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import Any
 
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import CorruptRecordException, KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import CorruptRecordException, KafkaError, TopicAuthorizationFailedError
 
 from shutong_broker.fetching import Fetching
 from shutong_broker.input import Input
@@ -42,7 +42,10 @@ class InboundSource:
         self._inputs: dict[str, Input] = {}
         self._polled: list[Input] = []
         self._polls = 0
+        #: Inputs that are not read.
         self.parked: set[str] = set()
+        #: Those of them that may be read again once an operator lets us.
+        self.denied: set[str] = set()
 
     async def start(self) -> None:
         """Connect. Raises Retryable when Kafka is away."""
@@ -115,6 +118,7 @@ class InboundSource:
     def unpark(self, dataset: str) -> None:
         """Try one input again: the next `read_from` may name it."""
         self.parked.discard(dataset)
+        self.denied.discard(dataset)
         self._inputs.pop(dataset, None)
 
     def park(self, dataset: str) -> None:
@@ -131,8 +135,10 @@ class InboundSource:
         First comes the input whose records were used longest ago: who gets no further than the
         first one, serves them all by and by.
         An input that cannot be read, or whose position is no longer kept, is parked and named in
-        `parked`. What was polled before counts as used, unless it was given back.
+        `parked`. What was polled before counts as used, unless it was given back. Raises Retryable
+        if nothing can be read any more.
         """
+        self._fetching.require_running()
         if self._inputs.keys() <= self.parked:
             await asyncio.sleep(wait_ms / 1000)  # nothing to read must not mean to spin
             return ()
@@ -175,11 +181,11 @@ class InboundSource:
 
     def _take_from(self, each: Input, room: int) -> list[InboundRecord]:
         fault, each.fault = each.fault, None
-        if isinstance(fault, OffsetOutOfRangeError):
+        if fault is not None:  # Kafka told it of this input alone
             self.park(each.dataset)
+            if isinstance(fault, TopicAuthorizationFailedError):
+                self.denied.add(each.dataset)
             return []
-        if fault is not None:
-            raise Retryable(f"cannot read inbound: {type(fault).__name__}") from fault
         try:
             records = each.take(room)
         except CorruptRecordException:

@@ -161,10 +161,10 @@ class Tenure:
 
     def _tell_parked(self) -> None:
         for dataset in self._source.parked - self._told:
-            self._told.add(dataset)
-            self._wiring.observer.parked(
-                self._lane, dataset, "its inbound records cannot be read or are not kept any more"
-            )
+            if dataset in self._source.denied:
+                self._park(dataset, "reading its inbound topic is not allowed", again=True)
+            else:
+                self._park(dataset, "its inbound records cannot be read or are not kept any more")
 
     async def _place(self, plan: Plan, policies: PolicySet) -> None:
         wiring, producer = self._wiring, self._producer

@@ -1,0 +1,64 @@
+"""A fault of one input stops that input alone; a fault of the fetching is never silent."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka.errors import OffsetOutOfRangeError, TopicAuthorizationFailedError
+
+from shutong_broker.fetchwire import Fetched, FetchLine
+from shutong_broker.input import Input
+from shutong_broker.source import InboundSource
+from shutong_core.domain.errors import Retryable
+from shutong_core.wire.topics import Topics
+
+AUTHORIZATION, OUT_OF_RANGE = 29, 1
+
+
+def source_of(*datasets: str) -> InboundSource:
+    source = InboundSource({}, Topics("p"), "group", 0)
+    source._inputs = {name: Input(name, f"p.inbound.{name}", 0, 0) for name in datasets}
+    source._fetching._inputs = {each.topic: each for each in source._inputs.values()}
+    return source
+
+
+def told(source: InboundSource, dataset: str, code: int) -> None:
+    """Kafka answers a fetch of this input with a fault."""
+    topic = f"p.inbound.{dataset}"
+    source._fetching._take(Fetched(topic, 0, code, (), b""), {topic: 0})
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [(AUTHORIZATION, TopicAuthorizationFailedError), (OUT_OF_RANGE, OffsetOutOfRangeError)],
+)
+async def test_a_fault_of_one_input_parks_it_alone(code: int, error: type[Exception]) -> None:
+    source = source_of("births", "deaths")
+    told(source, "births", code)
+    assert await source.poll(1, 10) == ()
+    assert source.parked == {"births"}
+    # What an operator can allow again is told apart from what is gone for good.
+    assert source.denied == ({"births"} if error is TopicAuthorizationFailedError else set())
+    source.unpark("births")
+    assert not source.parked | source.denied
+
+
+async def test_fetching_that_ended_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*_: Any) -> list[Fetched]:
+        raise ValueError("nobody foresaw this")
+
+    monkeypatch.setattr(FetchLine, "fetch", broken)
+    source = source_of("births")
+    source._client.cluster = SimpleNamespace(leader_for_partition=lambda _: 1)
+    source.read_from({"births": 0})
+    try:
+        async with asyncio.timeout(5):
+            while all(not task.done() for task in source._fetching._tasks()):
+                await asyncio.sleep(0)
+        with pytest.raises(Retryable, match="ValueError"):
+            await source.poll(10, 10)
+    finally:
+        await source.close()
