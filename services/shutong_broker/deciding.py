@@ -35,6 +35,10 @@ RUN_RECORDS = 500
 RUN_BYTES = 256 * 1024
 #: Of a run after one that was stopped: what was looked at beyond the stop is looked at again.
 RUN_RECORDS_LEAST = 8
+#: What one run may add to the audit block and to the outputs; with what makes a transaction
+#: `enough` (see `planner`) a block stays below its limit. One record always goes.
+RUN_BLOCK_BYTES = 512 * 1024
+RUN_OUTPUT_BYTES = 8 * 1024 * 1024
 
 _offset, _value = itemgetter(2), itemgetter(4)  # of an InboundRecord
 
@@ -79,7 +83,7 @@ class Deciding:
         # Once an id came again, each record's id is looked at before its run.
         self._careful = False
         self._placed = 0
-        self._size = RUN_RECORDS
+        self._size = self._size_max = RUN_RECORDS
 
     @property
     def done(self) -> bool:
@@ -103,9 +107,12 @@ class Deciding:
             if not self._careful and self._repeats(columns.ids):
                 self._careful = True
                 return
+        if columns.rows > 1 and _is_too_much(columns):
+            self._size = self._size_max = columns.rows // 2
+            return
         if columns.rows:
             self._take(run[: columns.rows], columns)
-        self._size = min(max(2 * columns.rows, RUN_RECORDS_LEAST), RUN_RECORDS)
+        self._size = min(max(2 * columns.rows, RUN_RECORDS_LEAST), self._size_max)
         if columns.rows < whole:
             self._take_alone(self.records[self.taken], columns.stopped)
 
@@ -219,6 +226,11 @@ class Deciding:
             self._output(placement.grant).add(placement)
             self._placed += 1
         self._withheld.add(row, decision.withheld)
+
+
+def _is_too_much(columns: Columns) -> bool:
+    """Whether a run says more than one run may."""
+    return columns.block_bytes() > RUN_BLOCK_BYTES or columns.output_bytes() > RUN_OUTPUT_BYTES
 
 
 def _not_in_force(record: InboundRecord) -> Decision:
