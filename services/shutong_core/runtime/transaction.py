@@ -201,6 +201,7 @@ class TransactionalProducer:
         await self.flush()
         if self._writer is not None and not self._writer.done():
             await self._bounded(asyncio.wait([self._writer]), self._deadlines.offsets_s, "commit")
+        self._require_open("commit")  # offsets that nobody waited for may have failed meanwhile
         self._may_end, self._end_sent = may_end or _always, False
         try:
             async with asyncio.timeout(min(self._deadlines.commit_s, self._left_s())):
