@@ -16,6 +16,7 @@ from aiokafka.errors import (
 )
 from aiokafka.structs import TopicPartition
 
+from shutong_core.runtime import transactionlink
 from shutong_core.runtime.aiokafka_inside import record_batch
 from shutong_core.runtime.transactionlink import Offsets, TransactionLink, Write
 from shutong_core.wire.batches import ColumnBatch
@@ -191,4 +192,25 @@ async def test_a_request_given_up_while_under_way_counts_as_lost() -> None:
         await asyncio.sleep(0)
     writing.cancel()
     await asyncio.wait([writing])
+    assert link.lost
+
+
+async def test_what_is_too_much_for_one_request_goes_in_several(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kafka, link = await started()
+    monkeypatch.setattr(transactionlink, "PRODUCE_BYTES_MAX", 250)
+    writes: dict[TopicPartition, Write] = {}
+    for topic, size in (("a", 100), ("b", 10), ("c", 900), ("d", 10)):
+        builder, held = record_batch(ColumnBatch(topic, 0, [b"k"], [b"v" * size]), 0, 10_000)
+        future = asyncio.get_running_loop().create_future()
+        writes[TopicPartition(topic, 0)] = Write(TopicPartition(topic, 0), builder, held, future)
+    kafka.tell("Produce", 0, RequestTimedOutError(), 0)
+    offsets = some_offsets()
+    await link.write(writes, offsets)
+    assert all(each.written.result().offset == 7 for each in writes.values())
+    assert offsets.written.done()
+    # a and b together, c alone, d alone; c once more. Offsets once, behind all.
+    assert kafka.asked[2:] == ["Produce", "Produce", "Produce", "TxnOffsetCommit", "Produce"]
+    assert kafka.data[4] == kafka.data[2]
     assert link.lost

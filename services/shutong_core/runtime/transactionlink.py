@@ -34,6 +34,10 @@ RETRY_BACKOFF_S = 0.02
 #: The same while the last transaction is still being marked as ended, which takes some ms.
 CONCURRENT_TRANSACTIONS_BACKOFF_S = 0.002
 
+#: Of one produce request, unless it is a single batch: Kafka cuts off who sends it more than
+#: `socket.request.max.bytes` (100 MiB), and the same would be sent again for ever.
+PRODUCE_BYTES_MAX = 32 * 1024 * 1024
+
 _ACKS_ALL = -1
 _SEQUENCES = 1 << 31
 _UNREACHED = (
@@ -194,9 +198,10 @@ class TransactionLink:
         # Offsets after the records, on the same connection. A node asks the coordinator whether
         # what it is to write belongs to the transaction, and holds one such question for each
         # transactional id: of two at once one fails (as NOT_ENOUGH_REPLICAS, of all things).
+        shares = _shares(writes)
         requests: list[Any] = []
-        if writes:
-            data = _by_topic((tp, (tp.partition, write.data)) for tp, write in writes.items())
+        for share in shares:
+            data = _by_topic((tp, (tp.partition, write.data)) for tp, write in share.items())
             requests.append(ProduceRequest(self._id, _ACKS_ALL, self._produce_ms, data))
         if offsets is not None:
             kept = _by_topic((tp, (tp.partition, at, "")) for tp, at in offsets.at.items())
@@ -207,9 +212,10 @@ class TransactionLink:
             good = answer is not None and not self._pause_for(_codes(answer))
             if good and not offsets.written.done():
                 offsets.written.set_result(None)
-        if writes and answers[0] is not None:
-            return self._written(writes, answers[0])
-        return writes
+        left: dict[TopicPartition, Write] = {}
+        for share, answer in zip(shares, answers, strict=True):
+            left.update(share if answer is None else self._written(share, answer))
+        return left
 
     def _written(
         self, writes: dict[TopicPartition, Write], answer: Any
@@ -318,6 +324,20 @@ def _by_topic(entries: Iterable[tuple[TopicPartition, Any]]) -> list[tuple[str, 
     for tp, entry in entries:
         topics.setdefault(tp.topic, []).append(entry)
     return list(topics.items())
+
+
+def _shares(writes: Mapping[TopicPartition, Write]) -> list[dict[TopicPartition, Write]]:
+    """`writes` cut into what one request may hold each."""
+    shares: list[dict[TopicPartition, Write]] = []
+    room = 0
+    for tp, write in writes.items():
+        size = len(write.data)
+        if size > room:
+            shares.append({})
+            room = PRODUCE_BYTES_MAX
+        shares[-1][tp] = write
+        room -= size
+    return shares
 
 
 async def _all(steps: Iterable[Any]) -> list[Any]:
