@@ -1,4 +1,4 @@
-"""A run is cut where it would say more than a block or a transaction holds."""
+"""Nothing says more than a block or a transaction holds: runs are cut, lists are refused."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from shutong_broker.policy.interpret import PolicyInterpreter
 from shutong_broker.state import LaneState
 from shutong_broker.window import RepeatWindow
 from shutong_core.audit.block import BODY_BYTES_MAX, parse_body
+from shutong_core.domain.errors import Rejected
+from shutong_core.domain.version import parse_row
+from unit import listing_fixtures as listing
 from unit.policy_world import CHILD, World, now_ms
 
 RECORDS = 520
@@ -61,3 +64,10 @@ def test_what_is_placed_by_one_run_is_bounded(make: Any, monkeypatch: pytest.Mon
     plan = planned(world, RECORDS)
     assert plan.datasets["minimum-living"].decided == RECORDS
     assert max(taken) <= 2048
+
+
+def test_a_dataset_has_no_more_subjects_than_a_row_of_the_audit_has_tokens() -> None:
+    body = listing.dataset().body()
+    assert parse_row(body | {"subjects": [f"person_{n}" for n in range(255)]})
+    with pytest.raises(Rejected, match="subjects"):
+        parse_row(body | {"subjects": [f"person_{n}" for n in range(256)]})

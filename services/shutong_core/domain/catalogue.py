@@ -142,7 +142,8 @@ class Dataset(Row):
     key: tuple[ItemName, ...]
     regions: dict[str, ItemName]  # region role (发生地, 户籍地, …) -> item
     provider_role: str  # the role the publisher's jurisdiction is checked on
-    subjects: tuple[ItemName, ...] = ()  # items that identify persons; become tokens in the audit
+    # Items that identify persons; become tokens in the audit, whose rows hold at most 255.
+    subjects: Annotated[tuple[ItemName, ...], Field(max_length=255)] = ()
     birth_items: tuple[ItemName, ...] = ()  # birth dates or identity numbers that tell the age
     ages_untold: AgesUntold | None = None  # needed where subjects stand without birth items
     operation: Literal["ce_type"] | OperationItem | None = None
