@@ -129,13 +129,13 @@ class Tenure:
 
     async def _topics_there(self, plan: Plan, policies: PolicySet) -> bool:
         """Whether every topic of the plan exists; else the datasets of those that do not stop."""
-        missing = [
-            batch.topic
-            for batch in plan.batches
-            if batch.topic not in self._known_topics
-            and not await self._producer.knows(batch.topic, TOPIC_KNOWN_S_MAX)
-        ]
-        self._known_topics.update(batch.topic for batch in plan.batches)
+        unsure = sorted({batch.topic for batch in plan.batches} - self._known_topics)
+        # All at once: the lane stands still meanwhile.
+        there = await asyncio.gather(
+            *(self._producer.knows(topic, TOPIC_KNOWN_S_MAX) for topic in unsure)
+        )
+        missing = [topic for topic, known in zip(unsure, there, strict=True) if not known]
+        self._known_topics.update(unsure)
         self._known_topics.difference_update(missing)
         for topic in missing:
             grant = policies.version.grant(self._wiring.topics.grant_of(topic) or "")
