@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import Any
 
 import structlog
@@ -45,6 +46,7 @@ NOTHING_S = 0.5
 #: Who leads a partition is looked up at least so often.
 LEADERS_S = 5.0
 
+_fed_at = attrgetter("fed_at")
 _log = structlog.stdlib.get_logger(__name__)
 
 
@@ -179,7 +181,8 @@ class Fetching:
             for each in carried:
                 each.carried_hot = False
             carried.clear()
-            for each in self._hot:
+            # Without a session Kafka fills the answer in this order: the first must not take all.
+            for each in sorted(self._hot, key=_fed_at):
                 if each.is_hot and now - each.fed_at > IDLE_S and not each.bytes_ahead:
                     each.is_hot = False  # stays here until the cold fetch carries it
                 if each.node == node and each.retry_at <= now:

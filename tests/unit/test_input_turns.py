@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from shutong_broker.fetchwire import Fetched, FetchLine
 from shutong_broker.input import Input
 from shutong_broker.plan import Polled
 from shutong_broker.source import InboundSource
@@ -96,3 +97,37 @@ async def test_what_is_given_back_does_not_pile_up() -> None:
         bus.fill("a", "b", size=20_000)
         await bus.transaction(4_000)
     assert bus.peak_bytes <= 24 * MIB
+
+
+async def test_without_a_fetch_session_the_one_fed_longest_ago_is_asked_for_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    names = [f"d{n}" for n in range(8)]
+    bus = Bus(*names)
+    fetching, asked_first = bus.source._fetching, []
+    loop_time = asyncio.get_running_loop().time
+
+    async def answer(_: FetchLine, wanted: dict[str, int], *__: object) -> list[Fetched]:
+        first = next(iter(wanted))  # it alone fills the answer
+        asked_first.append(first)
+        await asyncio.sleep(0.002)  # time passes: who was fed last is told by it
+        base = wanted[first].to_bytes(8, "big")
+        builder, _count = record_batch(ColumnBatch(first, 0, [b"k"], [b"v" * MIB]), 0, 16 * MIB)
+        data = base + bytes(builder.build())[8:]
+        return [Fetched(first, 0, 0, (), data)]
+
+    monkeypatch.setattr(FetchLine, "fetch", answer)
+    monkeypatch.setattr("shutong_broker.fetching.AHEAD_BYTES", 1 << 40)
+    for each in bus.inputs.values():
+        each.is_hot, each.node = True, 1
+        each.fed_at = loop_time()
+    fetching._inputs = {each.topic: each for each in bus.inputs.values()}
+    task = asyncio.create_task(fetching._run_hot(1))
+    try:
+        async with asyncio.timeout(5):
+            while len(asked_first) < 3 * len(names):
+                await asyncio.sleep(0.001)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert set(Counter(asked_first[: 3 * len(names)]).values()) == {3}
