@@ -107,7 +107,7 @@ class Deciding:
             if not self._careful and self._repeats(columns.ids):
                 self._careful = True
                 return
-        if columns.rows > 1 and _is_too_much(columns):
+        if columns.rows > 1 and self._is_too_much(columns):
             self._size = self._size_max = columns.rows // 2
             return
         if columns.rows:
@@ -129,6 +129,13 @@ class Deciding:
         while size > 1 and sum(sizes[:size]) > RUN_BYTES:
             size //= 2
         return size
+
+    def _is_too_much(self, columns: Columns) -> bool:
+        """Whether a run says more than one run may."""
+        told = self._withheld.told_by(columns.shared)
+        return (
+            columns.block_bytes(told) > RUN_BLOCK_BYTES or columns.output_bytes() > RUN_OUTPUT_BYTES
+        )
 
     def _repeats(self, ids: Sequence[bytes]) -> bool:
         return not self._memory.none_of(ids) or len(set(ids)) < len(ids)
@@ -226,11 +233,6 @@ class Deciding:
             self._output(placement.grant).add(placement)
             self._placed += 1
         self._withheld.add(row, decision.withheld)
-
-
-def _is_too_much(columns: Columns) -> bool:
-    """Whether a run says more than one run may."""
-    return columns.block_bytes() > RUN_BLOCK_BYTES or columns.output_bytes() > RUN_OUTPUT_BYTES
 
 
 def _not_in_force(record: InboundRecord) -> Decision:

@@ -184,3 +184,21 @@ def test_who_is_withheld_is_told_in_row_order_whatever_tells_it(make: Any) -> No
         ("GRANT_REGION_UNKNOWN", 4, 6),
         ("MINOR_NOT_GRANTED", 6, 8),
     ]
+
+
+def test_a_record_that_fails_for_one_grant_leaves_nothing_half_done_for_another() -> None:
+    """No calendar has its time of arrival: grant `all` has it already when `events` fails."""
+    sound = WORLDS[PolicyInterpreter].record({"partition": LANE})
+    records = [
+        sound._replace(
+            offset=row,
+            headers=(sound.headers[0], ("ce_id", b"%d" % row)),
+            timestamp_ms=10**18 if row == 2 else sound.timestamp_ms,
+        )
+        for row in range(4)
+    ]
+    plain, *others = (plans(make, [records]) for make in ENGINES)
+    assert plain[0][0].verdicts["events"].withheld == {Reason.CONDITION_ERROR: 1}
+    assert (plain[0][0].verdicts["all"].placed, plain[0][0].verdicts["events"].placed) == (4, 3)
+    for compiled in others:
+        same(plain, compiled)

@@ -58,3 +58,22 @@ def test_runs_equal_what_single_rows_give_and_a_refused_row_ends_a_run() -> None
         part.end(len(rows))
     assert runs.section({}) == singles.section({})
     assert len(runs.section({}).withheld) == 5
+
+
+def test_who_stays_withheld_costs_nothing_where_the_others_change() -> None:
+    stay = tuple(Withheld(f"x{n}", Reason.EXPIRED) for n in range(100))
+    more = (*stay, Withheld("b", Reason.GRANT_REGION_UNKNOWN))
+    part, written = InputBuilder("x", 0, ""), list[str]()
+    withhold = part.withhold_rows
+    part.withhold_rows = lambda first, end, grant, reason: (  # type: ignore[method-assign]
+        written.append(grant),
+        withhold(first, end, grant, reason),
+    )[1]
+    counts: defaultdict[str, Counter[Reason]] = defaultdict(Counter)
+    withheld = WithheldRows(part, counts.__getitem__)
+    for row in range(100):
+        withheld.add(row, WithheldGrants((stay, more)[row % 2], (), Reached()))
+    withheld.finish()
+    assert Counter(written) == {**{each.grant: 1 for each in stay}, "b": 50}
+    assert withheld.total == 100 * len(stay) + 50
+    assert withheld.told_by([(0, 1, stay), (1, 2, more), (2, 3, stay), (4, 5, stay)]) == 201

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 from shutong_broker.policy.model import Decision
 from shutong_broker.policy.withholding import Withheld
@@ -17,7 +16,6 @@ from shutong_core.domain.reasons import IMPLIED
 # At most, in an audit block: a row with an event id; a run of rows withheld from a grant; a grant's
 # numbers with its name; a publisher's name.
 _ROW_BYTES, _TOLD_BYTES, _COLUMN_BYTES, _PUBLISHER_BYTES = 64, 12, 192, 260
-_NOBODY: tuple[int, int, tuple[Withheld, ...]] = (0, 0, ())
 
 
 @dataclass(slots=True)
@@ -58,12 +56,9 @@ class Columns:
     own: dict[Withheld, list[int]] = field(default_factory=dict)
     stopped: Decision | None = None
 
-    def block_bytes(self) -> int:
-        """Upper estimate of what the rows add to an audit block."""
-        told = sum(len(rows) for (_, reason), rows in self.own.items() if reason not in IMPLIED)
-        for (_, end, known), (first, _, members) in pairwise([_NOBODY, *self.shared]):
-            # Who goes on to be withheld is told once for all rows.
-            told += len(set(members).difference(known if end == first else ()))
+    def block_bytes(self, told: int) -> int:
+        """Upper estimate of what the rows add to an audit block, `told` runs by `shared`."""
+        told += sum(len(rows) for (_, reason), rows in self.own.items() if reason not in IMPLIED)
         return (
             self.rows * _ROW_BYTES
             + len(self.tokens)
