@@ -38,7 +38,7 @@ RUN_RECORDS_LEAST = 8
 #: What one run may add to the audit block and to the outputs; with what makes a transaction
 #: `enough` (see `planner`) a block stays below its limit. One record always goes.
 RUN_BLOCK_BYTES = 512 * 1024
-RUN_OUTPUT_BYTES = 8 * 1024 * 1024
+RUN_OUTPUT_BYTES = 64 * 1024 * 1024
 
 _offset, _value = itemgetter(2), itemgetter(4)  # of an InboundRecord
 

@@ -58,7 +58,10 @@ class Columns:
 
     def block_bytes(self, told: int) -> int:
         """Upper estimate of what the rows add to an audit block, `told` runs by `shared`."""
-        told += sum(len(rows) for (_, reason), rows in self.own.items() if reason not in IMPLIED)
+        for (_, reason), rows in self.own.items():
+            if reason not in IMPLIED:
+                together = rows[-1] - rows[0] + 1 == len(rows)
+                told += 1 if together else len(rows)
         return (
             self.rows * _ROW_BYTES
             + len(self.tokens)
