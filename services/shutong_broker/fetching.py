@@ -15,7 +15,12 @@ from typing import Any
 
 import structlog
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError, TopicAuthorizationFailedError
+from aiokafka.errors import (
+    KafkaError,
+    LeaderNotAvailableError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+)
 from aiokafka.errors import for_code as error_of
 from aiokafka.structs import TopicPartition
 
@@ -41,6 +46,8 @@ PATIENCE_S = 5.0
 RETRY_S = (0.1, 1.0)
 #: A partition that answered with a fault is asked again after this time.
 FAULT_PAUSE_S = 0.1
+#: A partition that answers with nothing but faults, or has no leader, for so long is told.
+FAULTY_S = 60.0
 #: Who has nothing to fetch, or no room for it, looks again at least so often.
 NOTHING_S = 0.5
 #: Who leads a partition is looked up at least so often.
@@ -141,6 +148,7 @@ class Fetching:
             )
             if leader is None or leader < 0:
                 known = False
+                self._suspect(each, LeaderNotAvailableError())
             elif leader != each.node:
                 each.node, each.carried_cold, each.carried_hot = leader, False, False
                 self._hot.add(each)
@@ -228,6 +236,7 @@ class Fetching:
         if fetched.error:
             self._fault(each, error_of(fetched.error))
             return 0
+        each.faulty_since = None
         if not fetched.data:
             return 0
         if not each.feed(fetched.data, fetched.aborted):
@@ -247,10 +256,19 @@ class Fetching:
             each.fault = error()
             self.tell(each)
             return
+        self._suspect(each, error())
         # Led by another node, gone, or not ready: who leads it now?
         each.node = None
         self._client.force_metadata_update()
         self._lost.set()
+
+    def _suspect(self, each: Input, error: KafkaError) -> None:
+        """What mostly passes by itself; if it does not, it must not go unnoticed."""
+        if each.faulty_since is None:
+            each.faulty_since = _now()
+        elif _now() - each.faulty_since > FAULTY_S:
+            each.fault, each.faulty_since = error, None
+            self.tell(each)
 
 
 def _now() -> float:

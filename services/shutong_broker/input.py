@@ -33,6 +33,7 @@ class Input:
         "corrupt",
         "dataset",
         "fault",
+        "faulty_since",
         "fed_at",
         "fetched",
         "is_hot",
@@ -65,6 +66,7 @@ class Input:
         self.carried_hot = False
         self.fed_at = 0.0
         self.retry_at = 0.0
+        self.faulty_since: float | None = None
         self._readers: deque[RecordReader] = deque()
         self._again: list[InboundRecord] = []  # taken before, given back
         self._again_bytes = 0

@@ -12,7 +12,7 @@ from operator import attrgetter
 from typing import Any
 
 from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import CorruptRecordException, KafkaError, TopicAuthorizationFailedError
+from aiokafka.errors import CorruptRecordException, KafkaError, OffsetOutOfRangeError
 
 from shutong_broker.fetching import Fetching
 from shutong_broker.input import Input
@@ -44,7 +44,7 @@ class InboundSource:
         self._polls = 0
         #: Inputs that are not read.
         self.parked: set[str] = set()
-        #: Those of them that may be read again once an operator lets us.
+        #: Those of them that can be read again once Kafka lets us.
         self.denied: set[str] = set()
 
     async def start(self) -> None:
@@ -183,7 +183,7 @@ class InboundSource:
         fault, each.fault = each.fault, None
         if fault is not None:  # Kafka told it of this input alone
             self.park(each.dataset)
-            if isinstance(fault, TopicAuthorizationFailedError):
+            if not isinstance(fault, OffsetOutOfRangeError):
                 self.denied.add(each.dataset)
             return []
         try:

@@ -162,7 +162,7 @@ class Tenure:
     def _tell_parked(self) -> None:
         for dataset in self._source.parked - self._told:
             if dataset in self._source.denied:
-                self._park(dataset, "reading its inbound topic is not allowed", again=True)
+                self._park(dataset, "Kafka does not let its inbound topic be read", again=True)
             else:
                 self._park(dataset, "its inbound records cannot be read or are not kept any more")
 

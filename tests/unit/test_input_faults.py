@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from aiokafka.errors import OffsetOutOfRangeError, TopicAuthorizationFailedError
 
+from shutong_broker import fetching
 from shutong_broker.fetchwire import Fetched, FetchLine
 from shutong_broker.input import Input
 from shutong_broker.source import InboundSource
 from shutong_core.domain.errors import Retryable
 from shutong_core.wire.topics import Topics
 
-AUTHORIZATION, OUT_OF_RANGE = 29, 1
+AUTHORIZATION, OUT_OF_RANGE, STORAGE = 29, 1, 56
 
 
 def source_of(*datasets: str) -> InboundSource:
@@ -44,6 +45,38 @@ async def test_a_fault_of_one_input_parks_it_alone(code: int, error: type[Except
     assert source.denied == ({"births"} if error is TopicAuthorizationFailedError else set())
     source.unpark("births")
     assert not source.parked | source.denied
+
+
+async def test_a_partition_that_only_answers_with_faults_is_told_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(fetching, "_now", lambda: clock[0])
+    source = source_of("births", "deaths")
+    for second in range(0, 50, 10):
+        clock[0] = float(second)
+        told(source, "births", STORAGE)
+        told(source, "deaths", STORAGE)
+    told(source, "deaths", 0)  # well again
+    clock[0] = 61.0
+    told(source, "births", STORAGE)
+    told(source, "deaths", STORAGE)
+    assert await source.poll(1, 10) == ()
+    assert source.parked == source.denied == {"births"}
+
+
+async def test_a_topic_that_is_gone_is_told_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(fetching, "_now", lambda: clock[0])
+    source = source_of("births", "deaths")
+    leaders = {"p.inbound.deaths": 1}
+    source._client.cluster = SimpleNamespace(leader_for_partition=lambda tp: leaders.get(tp.topic))
+    monkeypatch.setattr(source._fetching, "_start", lambda _: [])
+    for second in range(0, 70, 5):
+        clock[0] = float(second)
+        source._fetching._look_up_leaders()
+    assert await source.poll(1, 10) == ()
+    assert source.parked == source.denied == {"births"}
 
 
 async def test_fetching_that_ended_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
