@@ -35,14 +35,17 @@ from unit.policy_world import CHILD, World, keys, now_ms, table
 GUID = "__value_schema_id"
 PAST = {"valid_from": "2025-01-01T00:00:00+08:00", "valid_until": "2026-01-01T00:00:00+08:00"}
 FAR = {"scope": {"role": "受理地", "regions": ["440100000000"]}}
+#: Grants get other items, or the same with other secrets, and not the same grants get each record.
+HASHED = {"decision_no": "clear", "name": {"mask": "hash"}}
+FEW = {"members": {"mask": "band", "bounds": [3.0]}, "town_code": "clear"}
 LIST = {
     "grants": {
         "all": {"minors": True},
-        "adults": {},
-        "home": {"scope": {"role": "户籍地", "regions": ["441400000000"]}},
+        "adults": {"items": HASHED},
+        "home": {"scope": {"role": "户籍地", "regions": ["441400000000"]}, "items": HASHED},
         "expired": PAST,
         "far": FAR,
-        "many": {"condition": "members > 2", "minors": True},
+        "many": {"condition": "members > 2", "minors": True, "items": FEW},
         "events": {"cloudevents": True, "minors": True},
     }
 }
