@@ -49,6 +49,16 @@ LIST = {
         "events": {"cloudevents": True, "minors": True},
     }
 }
+
+
+def id_number(born: str) -> str:
+    """A valid identity number; area 440000 was never issued."""
+    digits = f"440000{born}001"
+    weights = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
+    total = sum(int(digit) * weight for digit, weight in zip(digits, weights, strict=True))
+    return digits + "10X98765432"[total % 11]
+
+
 #: What may befall a record; the number of the id is drawn beside it.
 BENDS: tuple[dict[str, Any], ...] = (
     {},
@@ -56,6 +66,9 @@ BENDS: tuple[dict[str, Any], ...] = (
     {"record": {"members": 1}},
     {"record": {"town_code": "440106001000"}, "headers": {"shutong_publisher": "x"}},
     {"record": {"id_number": CHILD}},
+    {"record": {"id_number": id_number("20121120")}},  # the last day of a child
+    {"record": {"id_number": id_number("20121119")}},
+    {"record": {"id_number": None, "born": "2012-11-20"}},
     {"record": {"town_code": "440106001000"}},
     {"record": {"home_code": "nowhere", "remarks": "示例"}},
     {"headers": {"ce_id": None}},
