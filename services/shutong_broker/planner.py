@@ -35,7 +35,7 @@ QUARANTINE_RECORDS_MAX = 10_000
 #: A transaction takes no more records once its input, its output or its block has this size: the
 #: rest is read again for the next one. One record always goes, whatever its size.
 INPUT_BYTES_ENOUGH = 4 * 1024 * 1024
-OUTPUT_BYTES_ENOUGH = 24 * 1024 * 1024
+OUTPUT_BYTES_ENOUGH = 6 * 1024 * 1024
 BLOCK_BYTES_ENOUGH = 1024 * 1024
 #: Deciding holds up every other lane of the process, and the word on the list with them.
 PLAN_S_ENOUGH = 0.1
