@@ -23,6 +23,9 @@ from shutong_core.domain.errors import Retryable
 from shutong_core.wire.topics import Topics
 
 STOP_S = 5.0
+#: Longer than any fetch. A node that does not even answer a connection holds up new ones to the
+#: others for so long, also to where its inputs moved.
+REQUEST_TIMEOUT_MS = 12_000
 _used_at = attrgetter("used_at")
 #: A checksum may fail on the way; the same batch twice is damaged where it is stored.
 CORRUPT_MAX = 2
@@ -37,7 +40,7 @@ class InboundSource:
         self._topics = topics
         self._group = group
         self._lane = lane
-        self._client = AIOKafkaClient(**client)
+        self._client = AIOKafkaClient(**client, request_timeout_ms=REQUEST_TIMEOUT_MS)
         self._fetching = Fetching(self._client, lane)
         self._inputs: dict[str, Input] = {}
         self._polled: list[Input] = []

@@ -79,6 +79,12 @@ async def test_a_topic_that_is_gone_is_told_in_the_end(monkeypatch: pytest.Monke
     assert source.parked == source.denied == {"births"}
 
 
+async def test_a_node_that_does_not_answer_holds_up_the_others_little_longer_than_a_fetch() -> None:
+    fetch_s = fetching.COLD.wait_ms / 1000 + fetching.PATIENCE_S
+    timeout_s = source_of()._client._request_timeout_ms / 1000
+    assert fetch_s < timeout_s <= 15
+
+
 async def test_fetching_that_ended_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*_: Any) -> list[Fetched]:
         raise ValueError("nobody foresaw this")
