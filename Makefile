@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check format lint types imports bench kernel kernel-check clean
+.PHONY: help run demo test check format lint types imports bench kernel kernel-check test-kernel clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /	/' | column -t -s '	'
@@ -54,6 +54,10 @@ kernel-check: ## format, lints and own tests of the optional compiled kernel
 	cargo fmt --check --manifest-path services/shutong_kernel/Cargo.toml
 	cargo clippy --quiet --locked --all-targets $(KERNEL) -- -D warnings
 	cargo test --quiet --locked $(KERNEL)
+
+test-kernel: $(INSTALLED) ## what decides, with the compiled kernel installed by `make kernel`
+	SHUTONG_BROKER_ENGINE=native $(BIN)/pytest tests/properties tests/unit/test_compiled.py \
+		tests/unit/test_native_plan.py tests/kafka/test_lane.py tests/faults tests/e2e
 
 clean: ## remove what make built; data and caches of the user stay
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
