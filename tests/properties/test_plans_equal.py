@@ -29,6 +29,7 @@ from shutong_core.audit.block import parse_body
 from shutong_core.domain.reasons import Reason
 from shutong_core.wire.batches import ColumnBatch, RecordBatch
 from shutong_core.wire.topics import Topics
+from unit import listing_fixtures as listing
 from unit.bus_schemas import codec
 from unit.policy_world import CHILD, World, keys, now_ms, table
 
@@ -38,7 +39,9 @@ FAR = {"scope": {"role": "受理地", "regions": ["440100000000"]}}
 #: Grants get other items, or the same with other secrets, and not the same grants get each record.
 HASHED = {"decision_no": "clear", "name": {"mask": "hash"}}
 FEW = {"members": {"mask": "band", "bounds": [3.0]}, "town_code": "clear"}
+SECOND = {"id": "wuhua-second", "organisation": listing.PROVIDER, "title": "另一系统"}
 LIST = {
+    "rows": [{"kind": "system", **SECOND}],
     "grants": {
         "all": {"minors": True},
         "adults": {"items": HASHED},
@@ -47,7 +50,7 @@ LIST = {
         "far": FAR,
         "many": {"condition": "members > 2", "minors": True, "items": FEW},
         "events": {"cloudevents": True, "minors": True},
-    }
+    },
 }
 
 
@@ -64,6 +67,8 @@ BENDS: tuple[dict[str, Any], ...] = (
     {},
     {},
     {"record": {"members": 1}},
+    {"headers": {"shutong_publisher": f"{listing.PROVIDER}/wuhua-second"}},
+    {"headers": {"shutong_publisher": f"{listing.REQUESTER}/meizhou-civil"}},
     {"record": {"town_code": "440106001000"}, "headers": {"shutong_publisher": "x"}},
     {"record": {"id_number": CHILD}},
     {"record": {"id_number": id_number("20121120")}},  # the last day of a child
