@@ -20,7 +20,7 @@ from unit import listing_fixtures as listing
 _KEEP = {"mask": "keep", "first": 6, "last": 4}
 #: Three forms of grants: all in clear, masked number, few items and a condition.
 _FORMS: tuple[Mapping[str, Any], ...] = (
-    {"items": {name: "clear" for name in ("id_number", "name", "sex", "born", "town_code")}},
+    {"items": dict.fromkeys(("id_number", "name", "sex", "born", "town_code"), "clear")},
     {"items": {"id_number": _KEEP, "name": "clear", "town_code": "clear", "income": "clear"}},
     {
         "items": {"id_number": "clear", "town_code": "clear", "status": "clear"},
