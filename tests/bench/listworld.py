@@ -1,4 +1,4 @@
-"""A list as large as a province's: datasets, their schemas, ten grants each; for benches of lists."""
+"""A list as large as a province's: datasets, schemas, ten grants each; for benches of lists."""
 
 from __future__ import annotations
 

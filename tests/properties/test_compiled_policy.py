@@ -363,6 +363,6 @@ def test_a_lane_is_kafkas_partition(data: st.DataObject, size: int, lanes: int) 
     some = st.binary(min_size=size, max_size=size) | st.binary(min_size=size, max_size=size)
     same = data.draw(st.lists(some, max_size=20))
     mixed = data.draw(st.lists(st.binary(max_size=70) | st.none(), max_size=20))
-    for keys in (same, mixed):
-        plain = [-1 if key is None else partition_of(key, lanes) for key in keys]
-        assert lanes_of(keys, lanes) == plain
+    for some_keys in (same, mixed):
+        plain = [-1 if key is None else partition_of(key, lanes) for key in some_keys]
+        assert lanes_of(some_keys, lanes) == plain
