@@ -56,8 +56,9 @@ kernel-check: ## format, lints and own tests of the optional compiled kernel
 	cargo test --quiet --locked $(KERNEL)
 
 test-kernel: $(INSTALLED) ## what decides, with the compiled kernel installed by `make kernel`
-	SHUTONG_BROKER_ENGINE=native $(BIN)/pytest tests/properties tests/unit/test_compiled.py \
-		tests/unit/test_native_plan.py tests/kafka/test_lane.py tests/faults tests/e2e
+	SHUTONG_BROKER_ENGINE=native $(BIN)/pytest tests/properties/test_native_kernel.py \
+		tests/properties/test_plans_equal.py tests/unit/test_kernel_columns.py tests/kafka/test_lane.py \
+		tests/faults/test_kill9.py tests/faults/test_mutants.py tests/e2e/test_canary.py
 
 clean: ## remove what make built; data and caches of the user stay
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
