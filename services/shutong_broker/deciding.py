@@ -49,7 +49,6 @@ class Memory(Protocol):
     def none_of(self, ids: Sequence[bytes]) -> bool: ...
     def find(self, id_hash: bytes) -> Seen | None: ...
     def accept(self, ids: Sequence[bytes]) -> None: ...
-    def hash_of(self, publisher: str, dataset: str, event_id: str) -> bytes: ...
 
 
 class Deciding:
@@ -152,11 +151,7 @@ class Deciding:
         return run
 
     def _id_hash(self, record: InboundRecord) -> bytes | None:
-        identity = self.policy.identity(record) if self.policy is not None else None
-        if identity is None:
-            return None
-        publisher, event_id = identity
-        return self._memory.hash_of(publisher, self.dataset, event_id)
+        return self.policy.id_hash(record) if self.policy is not None else None
 
     def _take(self, run: Sequence[InboundRecord], columns: Columns) -> None:
         base = self.part.add_rows(
@@ -205,8 +200,10 @@ class Deciding:
 
         The same body put first and then deleted is no repeat.
         """
+        if not self._told_by_headers:
+            return None
         headers = read_headers(record.headers)
-        if not self._told_by_headers or isinstance(headers, Reason):
+        if isinstance(headers, Reason):
             return None
         told = operation_of(headers.ce_type)
         return None if isinstance(told, Reason) else RowOperation(Operation(told).number)

@@ -27,6 +27,7 @@ from aiokafka.structs import TopicPartition
 from shutong_broker.fetchwire import Bounds, Fetched, FetchLine
 from shutong_broker.input import Input
 from shutong_core.domain.errors import Retryable
+from shutong_core.runtime.lifecycle import happens
 
 MIB = 1024 * 1024
 #: A fetch that fills a large transaction at once; one partition's share is above the largest batch.
@@ -131,7 +132,7 @@ class Fetching:
             self._lost.clear()
             if self._look_up_leaders():
                 delay = RETRY_S[0]
-                await _pause(self._lost, LEADERS_S)
+                await happens(self._lost, LEADERS_S)
                 continue
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LEADERS_S):
@@ -212,7 +213,7 @@ class Fetching:
             self._room.clear()
             asked = {} if self._full else wanted()
             if not asked:
-                await _pause(self._room, NOTHING_S)
+                await happens(self._room, NOTHING_S)
                 continue
             try:
                 answer = await line.fetch(asked, bounds, PATIENCE_S)
@@ -226,7 +227,7 @@ class Fetching:
             delay = RETRY_S[0]
             came = sum(self._take(each, asked) for each in answer)
             if 0 < came < SMALL_BYTES:
-                await _pause(self._room, gather_s)
+                await happens(self._room, gather_s)
 
     def _take(self, fetched: Fetched, asked: dict[str, int]) -> int:
         """Give one input what was fetched for it; the number of bytes it could use."""
@@ -273,11 +274,3 @@ class Fetching:
 
 def _now() -> float:
     return asyncio.get_running_loop().time()
-
-
-async def _pause(until: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await until.wait()
-    except TimeoutError:
-        return

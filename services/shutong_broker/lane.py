@@ -15,6 +15,7 @@ from shutong_broker.source import InboundSource
 from shutong_broker.tenure import Tenure
 from shutong_broker.wiring import LaneWiring
 from shutong_core.domain.errors import Fatal, Retryable
+from shutong_core.runtime.lifecycle import happens
 from shutong_core.runtime.transaction import Fenced
 
 RETRY_DELAY_S = (0.2, 5.0)
@@ -58,7 +59,7 @@ class Lane:
                 await self._serve()
             except Fenced as error:
                 observer.attempt_failed(self.number, error)
-                await self._pause(1.0)
+                await happens(self._stopping, 1.0)
                 if not await self._still_ours():
                     break
             except Fatal as error:
@@ -68,7 +69,7 @@ class Lane:
                 observer.attempt_failed(self.number, _told(self.number, error))
                 if clock() - began > GOOD_TENURE_S:
                     delay = RETRY_DELAY_S[0]
-                await self._pause(delay * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+                await happens(self._stopping, delay * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
                 delay = min(delay * 2, RETRY_DELAY_S[1])
                 # Who was frozen meets lost requests before it learns that it was replaced: to
                 # take the lane without asking would throw out the rightful owner.
@@ -100,15 +101,8 @@ class Lane:
                 return True
             if ours is not None:
                 return False
-            await self._pause(ASK_AGAIN_S)
+            await happens(self._stopping, ASK_AGAIN_S)
         return False
-
-    async def _pause(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return
 
     async def _serve(self) -> None:
         wiring = self._wiring

@@ -16,7 +16,7 @@ from shutong_broker.policy.model import Decision, InboundRecord
 from shutong_broker.state import ChainHead, Changes, LaneState
 from shutong_broker.statecodec import StateCodec
 from shutong_broker.window import Accepted, RepeatWindow, Seen
-from shutong_core.audit.block import BlockBuilder, BlockFacts, InputBuilder, id_hash
+from shutong_core.audit.block import BlockBuilder, BlockFacts, InputBuilder
 from shutong_core.audit.chain import genesis
 from shutong_core.domain.errors import Fatal
 from shutong_core.wire.batches import ColumnBatch, KafkaRecord, RecordBatch, chunks
@@ -51,7 +51,6 @@ class Origin:
     instance: bytes  # 16 bytes, one per start of the process
     division_digest: bytes
     quarantine_key: bytes  # AES-256
-    event_id_key: bytes  # an event id may be guessable: its hash in the audit is keyed
     codec: BusCodec
     random_bytes: Callable[[int], bytes]
     monotonic: Callable[[], float]  # seconds: only how long a plan takes, never what it decides
@@ -90,11 +89,8 @@ class Planner:
 class _Memory:
     """Event ids of the window and of the plan in the making; fits `deciding.Memory`."""
 
-    def __init__(
-        self, window: RepeatWindow, key: bytes, now_ms: int, accepted: Callable[[], Accepted]
-    ) -> None:
+    def __init__(self, window: RepeatWindow, now_ms: int, accepted: Callable[[], Accepted]) -> None:
         self._window = window
-        self._key = key
         self._now_ms = now_ms
         self._ids: set[bytes] = set()
         self._accepted = accepted
@@ -109,9 +105,6 @@ class _Memory:
 
     def accept(self, ids: Sequence[bytes]) -> None:
         self._ids.update(ids)
-
-    def hash_of(self, publisher: str, dataset: str, event_id: str) -> bytes:
-        return id_hash(publisher, dataset, event_id, self._key)
 
 
 class _Making:
@@ -135,7 +128,7 @@ class _Making:
         self._salt = planner.origin.random_bytes(16)
         self._block = BlockBuilder(self._salt)
         self._parts: list[InputBuilder] = []
-        self._memory = _Memory(window, self._origin.event_id_key, now_ms, self._accepted)
+        self._memory = _Memory(window, now_ms, self._accepted)
         self._outputs: dict[str, Output] = {}
         self._refused: list[KafkaRecord] = []
         self._positions: dict[str, int] = {}

@@ -95,7 +95,7 @@ async def serve(node: Node, stop: Stop) -> None:
     following = asyncio.create_task(book.follow(), name="policy book")
     try:
         if await _first_list(book, stop):
-            await _serve_lanes(node, book, observer, collector, stop)
+            await _serve_lanes(node, book, observer, collector, engine.name, stop)
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
@@ -112,7 +112,12 @@ async def _first_list(book: PolicyBook, stop: Stop) -> bool:
 
 
 async def _serve_lanes(
-    node: Node, book: PolicyBook, observer: BrokerObserver, collector: Collector, stop: Stop
+    node: Node,
+    book: PolicyBook,
+    observer: BrokerObserver,
+    collector: Collector,
+    engine: str,
+    stop: Stop,
 ) -> None:
     await ensure_topics(node.client, node.topics_to_make(book.version))
     inbounds = InboundTopics(node.client, node.topics, book)
@@ -129,7 +134,7 @@ async def _serve_lanes(
         topics=node.topics,
         offsets_group=node.topics.lanes_group,
         lease=book,
-        planner=Planner(await _origin(node)),
+        planner=Planner(await _origin(node, engine)),
         observer=observer,
         now_ms=lambda: time.time_ns() // 1_000_000,
         failpoint=_failpoint(settings.failpoint),
@@ -164,15 +169,14 @@ async def _confirmed(ownership: Ownership, lane: int) -> bool | None:
     return None if lanes is None else lane in lanes
 
 
-async def _origin(node: Node) -> Origin:
+async def _origin(node: Node, engine: str) -> Origin:
     return Origin(
         topics=node.topics,
         cluster=await bus_name(node.client, node.settings.prefix),
-        engine=engine_of(node.settings.broker.engine).name,
+        engine=engine,
         instance=os.urandom(16),
         division_digest=node.table.digest,
         quarantine_key=node.keyring.secret("quarantine/1"),
-        event_id_key=node.keyring.secret("event-ids/1"),
         codec=node.codec,
         random_bytes=os.urandom,
         monotonic=time.monotonic,

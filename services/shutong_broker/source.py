@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
-from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import CorruptRecordException, KafkaError, OffsetOutOfRangeError
 
 from shutong_broker.fetching import Fetching
@@ -20,6 +19,7 @@ from shutong_broker.plan import Polled
 from shutong_broker.policy.model import InboundRecord
 from shutong_broker.positions import committed_offsets, first_offsets
 from shutong_core.domain.errors import Retryable
+from shutong_core.runtime.aiokafka_inside import new_client
 from shutong_core.wire.topics import Topics
 
 STOP_S = 5.0
@@ -40,7 +40,7 @@ class InboundSource:
         self._topics = topics
         self._group = group
         self._lane = lane
-        self._client = AIOKafkaClient(**client, request_timeout_ms=REQUEST_TIMEOUT_MS)
+        self._client = new_client(client, REQUEST_TIMEOUT_MS)
         self._fetching = Fetching(self._client, lane)
         self._inputs: dict[str, Input] = {}
         self._polled: list[Input] = []
@@ -64,15 +64,11 @@ class InboundSource:
             async with asyncio.timeout(STOP_S):
                 await self._client.close()
 
-    async def committed(self, dataset: str) -> int | None:
-        """The offset committed for a dataset, asked afresh; None if there is none.
+    async def committed_all(self, datasets: Sequence[str]) -> dict[str, int | None]:
+        """The offset committed for each dataset, asked afresh; None if there is none.
 
         Raises Retryable if Kafka does not say.
         """
-        return (await self.committed_all([dataset]))[dataset]
-
-    async def committed_all(self, datasets: Sequence[str]) -> dict[str, int | None]:
-        """As `committed`, for many in one request."""
         if not datasets:
             return {}
         topics = {self._topics.inbound(dataset): dataset for dataset in datasets}

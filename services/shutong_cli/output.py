@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -21,6 +22,14 @@ _CONTROL = {
     if code not in (0x09, 0x0A)
 }
 
+#: Options of the commands that a publisher runs against the producer service.
+KeyFile = Annotated[
+    Path, typer.Option(metavar="FILE", help="存有接口密钥的文件 Holds the API key.")
+]
+ProducerUrl = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="接入服务，默认本机 Producer service, default here."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="输出 JSON Print JSON.")]
 
 

@@ -167,13 +167,9 @@ def _standing(plans: list[GrantPlan], now_ms: int) -> Reason | None:
     """Why nothing is placed now, whatever a record says; None if it depends on the record."""
     if not plans:
         return Reason.SCHEMA_NOT_GRANTED
-    one = plans[0]
-    if now_ms < one.from_ms:
-        return Reason.NOT_YET_VALID
-    if now_ms >= one.until_ms:
-        return Reason.EXPIRED
-    if one.suspended_ms is not None and now_ms >= one.suspended_ms:
-        return Reason.SUSPENDED
+    over = plans[0].out_of_time(now_ms)
+    if over is not None:
+        return over
     for reason, holds in (
         (Reason.NEGATIVE_LIST, all(each.blocked for each in plans)),
         (Reason.SCHEMA_NOT_GRANTED, all(each.projection is None for each in plans)),

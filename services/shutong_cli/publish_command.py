@@ -15,7 +15,18 @@ import httpx2
 import typer
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from shutong_cli.output import AsJson, console, examples, new_app, note, print_json, safe, say
+from shutong_cli.output import (
+    AsJson,
+    KeyFile,
+    ProducerUrl,
+    console,
+    examples,
+    new_app,
+    note,
+    print_json,
+    safe,
+    say,
+)
 from shutong_cli.session import open_settings
 from shutong_control.draftfile import read_bounded
 from shutong_core.domain.errors import Rejected
@@ -40,13 +51,8 @@ app = new_app()
 def publish(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV 或 NDJSON，UTF-8。")],
     dataset: Annotated[str, typer.Option(metavar="ID", help="数据资源编号 Id of the dataset.")],
-    key_file: Annotated[
-        Path, typer.Option(metavar="FILE", help="存有接口密钥的文件 Holds the API key.")
-    ],
-    url: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="接入服务，默认本机 Producer service, default here."),
-    ] = None,
+    key_file: KeyFile,
+    url: ProducerUrl = None,
     id_column: Annotated[
         str | None,
         typer.Option(

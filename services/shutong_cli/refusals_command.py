@@ -5,12 +5,22 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from shutong_cli.output import AsJson, console, examples, new_app, note, print_json, safe, say
+from shutong_cli.output import (
+    AsJson,
+    KeyFile,
+    ProducerUrl,
+    console,
+    examples,
+    new_app,
+    note,
+    print_json,
+    safe,
+    say,
+)
 from shutong_cli.session import open_settings
 from shutong_core.domain.errors import Rejected
 from shutong_producer.refusalclient import Refusals, fetch_refusals
@@ -31,13 +41,8 @@ app = new_app()
     )
 )
 def refusals(
-    key_file: Annotated[
-        Path, typer.Option(metavar="FILE", help="存有接口密钥的文件 Holds the API key.")
-    ],
-    url: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="接入服务，默认本机 Producer service, default here."),
-    ] = None,
+    key_file: KeyFile,
+    url: ProducerUrl = None,
     since: Annotated[
         str | None,
         typer.Option(

@@ -135,7 +135,6 @@ class LaneWorld:
             instance=bytes(16),
             division_digest=table().digest,
             quarantine_key=keys("quarantine/1"),
-            event_id_key=keys("event-ids/1"),
             codec=codec(),
             monotonic=time.monotonic,
             random_bytes=lambda n: hashlib.sha256(str(time.time_ns()).encode()).digest()[:n],

@@ -200,6 +200,6 @@ async def test_positions_of_many_datasets_come_at_once(world: InputsWorld) -> No
     async with world.source() as source:
         committed = await source.committed_all(datasets)
         assert committed == dict.fromkeys(datasets) | {"d3": 1}
-        assert await source.committed("d3") == 1
+        assert await source.committed_all(["d3"]) == {"d3": 1}
         begun = await source.beginnings([*datasets, "not-there"])
         assert begun == dict.fromkeys(datasets, 0)

@@ -281,7 +281,7 @@ def agreed(world: World, record: InboundRecord, now_ms: int) -> tuple[Decision, 
     plain = world.plain.decide(record, LaneFacts(), now_ms)
     compiled = world.compiled.decide(record, LaneFacts(), now_ms)
     assert compiled == plain
-    assert world.compiled.identity(record) == world.plain.identity(record)
+    assert world.compiled.id_hash(record) == world.plain.id_hash(record)
     told = [each.grant for each in (*compiled.placements, *compiled.withheld)]
     assert plain.refusal is not None or sorted(told) == list(world.plain.grants)
     return plain, world.compiled.declined > before

@@ -823,7 +823,7 @@ def decided(case: Case, schemas: dict[int, Schema], record: dict[str, Any]) -> D
     inbound = InboundRecord(**record)
     plain, compiled = (policy.decide(inbound, facts, case.now_ms) for policy in policies)
     assert compiled == plain
-    assert policies[0].identity(inbound) == policies[1].identity(inbound)
+    assert policies[0].id_hash(inbound) == policies[1].id_hash(inbound)
     # A record that is placed or withheld never needs the slow way.
     assert isinstance(policies[1], CompiledPolicy)
     assert plain.refusal is not None or not policies[1].declined

@@ -23,7 +23,6 @@ from properties import test_decide_oracle as independent
 from shutong_broker.policy import native
 from shutong_broker.policy.columns import Columns, Placed
 from shutong_broker.policy.compiled import CompiledPolicy
-from shutong_broker.policy.interpret import PolicyInterpreter
 from shutong_broker.policy.minors import day_in_china
 from shutong_broker.policy.model import Decision, InboundRecord, LaneFacts
 from shutong_broker.policy.native import NativeRunner, native_runner
@@ -105,13 +104,13 @@ class Kernel:
 
     def __init__(self, policy: CompiledPolicy) -> None:
         self.plan = policy._plan
-        self.plain = PolicyInterpreter(policy._plan, policy._table)
+        self.plain = policy._interpreter
         self.versions: list[Any] = []
         self.runners: list[tuple[NativeRunner, Any]] = []
         for version in dict.fromkeys(policy._by_prefix.values()):
-            version.generate(policy._plan, policy._table, native=False)
+            version.generate()
             if version.generated is not None:
-                made = native_runner(policy._plan, version.plan, version.generated, policy._table)
+                made = native_runner(policy._plan, version.plan, version.generated, version.table)
                 if made is not None:
                     self.runners.append((made, version))
             self.versions.append(version)

@@ -104,7 +104,6 @@ def planner() -> Planner:
             instance=bytes(16),
             division_digest=table().digest,
             quarantine_key=keys("quarantine/1"),
-            event_id_key=keys("event-ids/1"),
             codec=codec(),
             random_bytes=lambda size: next(numbers).to_bytes(size, "big"),
             monotonic=lambda: 0.0,

@@ -37,28 +37,38 @@ _NO_SALT = b""
 class _Version:
     """One schema version: its plan, its function once a record asked for it, the present moment."""
 
-    __slots__ = ("generated", "lanes", "moment", "native", "plan", "prefix", "problem")
-
-    def __init__(self, plan: SchemaPlan, schema_id: int, lanes: int) -> None:
+    def __init__(
+        self,
+        dataset: DatasetPlan,
+        plan: SchemaPlan,
+        schema_id: int,
+        table: RegionTable,
+        *,
+        native: bool,
+    ) -> None:
+        self.dataset = dataset
         self.plan = plan
-        self.lanes = lanes
+        self.table = table
         self.prefix = frame_prefix(schema_id)
         self.generated: Generated | None = None
-        self.moment: Moment | None = None
-        self.native: NativeRunner | None = None
         self.problem = ""
+        self._wants_native = native
+        self._native: NativeRunner | None = None
+        self._moment: Moment | None = None
 
-    def generate(self, dataset: DatasetPlan, table: RegionTable, *, native: bool) -> None:
-        """Make the function, once; `problem` says why there is none. `native`: the kernel's too."""
-        if self.generated is not None or self.problem:
-            return
-        try:
-            self.generated = generate(dataset, self.plan, table)
-        except Exception as error:  # the interpreter decides then, by the same rules
-            self.problem = f"{type(error).__name__}: {error}"
-            return
-        if native:
-            self.native = native_runner(dataset, self.plan, self.generated, table)
+    def generate(self) -> Generated | None:
+        """The function, made once, and the kernel's if it is wanted; `problem` says why not."""
+        if self.generated is None and not self.problem:
+            try:
+                self.generated = generate(self.dataset, self.plan, self.table)
+            except Exception as error:  # the interpreter decides then, by the same rules
+                self.problem = f"{type(error).__name__}: {error}"
+            else:
+                if self._wants_native:
+                    self._native = native_runner(
+                        self.dataset, self.plan, self.generated, self.table
+                    )
+        return self.generated
 
     def run(
         self,
@@ -69,15 +79,15 @@ class _Version:
         reader: HeadReader,
     ) -> Columns | None:
         """The columns of the first of `records`; None if there is no function."""
-        if self.generated is None:
+        generated, moment = self.generate(), self._moment
+        if generated is None:
             return None
-        moment = self.moment
         if moment is None or not moment.from_ms <= now_ms < moment.until_ms:
-            moment = self.moment = self.generated.matcher.moment(now_ms)
-        if self.native is not None and repeat is None and len(records) > 1:
-            return self.native.run(records, 0, len(records), salt, moment)
-        heads = RunHeads(records, self.prefix, self.lanes, reader)
-        return self.generated.run(records, heads, salt, repeat, moment, reader.read)
+            moment = self._moment = generated.matcher.moment(now_ms)
+        if self._native is not None and repeat is None and len(records) > 1:
+            return self._native.run(records, 0, len(records), salt, moment)
+        heads = RunHeads(records, self.prefix, self.dataset.lanes, reader)
+        return generated.run(records, heads, salt, repeat, moment, reader.read)
 
 
 class CompiledPolicy:
@@ -85,9 +95,7 @@ class CompiledPolicy:
 
     def __init__(self, plan: DatasetPlan, table: RegionTable, *, native: bool = False) -> None:
         """`native`: runs go to the compiled kernel, where it is there and has a program."""
-        self._native = native
         self._plan = plan
-        self._table = table
         self._interpreter = PolicyInterpreter(plan, table)
         self._heads = HeadReader(plan, table)
         versions: dict[int, _Version] = {}
@@ -95,7 +103,7 @@ class CompiledPolicy:
         self._by_guid: dict[str, _Version] = {}
         for key, of in plan.schemas.items() if plan.in_force else ():
             if not isinstance(key, str):
-                version = versions[id(of)] = _Version(of, key, plan.lanes)
+                version = versions[id(of)] = _Version(plan, of, key, table, native=native)
                 self._by_prefix[version.prefix] = version
         for key, of in plan.schemas.items():
             if isinstance(key, str) and id(of) in versions:
@@ -113,21 +121,20 @@ class CompiledPolicy:
         """Ids of every grant of the dataset, ascending."""
         return self._plan.grants
 
-    def identity(self, record: InboundRecord) -> tuple[str, str] | None:
-        """(publisher, event id) of a record that has both; the publisher stands in the list."""
+    def id_hash(self, record: InboundRecord) -> bytes | None:
+        """What stands for publisher and event id of a record that has both, see `Head`."""
         try:
             head = self._heads.read(record.headers)
         except Exception:  # whatever is wrong with them, the interpreter holds the rules
             head = None
         if head is None:
-            return self._interpreter.identity(record)
-        publisher, event_id = head.publisher, head.event_id
-        return (publisher, event_id) if publisher and event_id is not None else None
+            return self._interpreter.id_hash(record)
+        return head.id_hash
 
     def prepare(self) -> Iterator[None]:
         """Make the functions of all schema versions, one a step."""
-        for version in dict.fromkeys(self._by_prefix.values()):
-            version.generate(self._plan, self._table, native=self._native)
+        for version in self._by_prefix.values():
+            version.generate()
             yield
 
     def run(self, records: Sequence[InboundRecord], salt: bytes, now_ms: int) -> Columns:
@@ -136,7 +143,6 @@ class CompiledPolicy:
         version = None if value is None else self._by_prefix.get(value[:PREFIX_BYTES])
         if version is None:
             return Columns()
-        version.generate(self._plan, self._table, native=self._native)
         try:
             columns = version.run(records, salt, None, now_ms, self._heads)
         except Exception:  # never an allowance: each is decided alone
@@ -168,7 +174,6 @@ class CompiledPolicy:
         if head.guid is not None:
             kept = [each for each in record.headers if each[0] != VALUE_SCHEMA_HEADER]
             record = record._replace(value=version.prefix + record.value, headers=kept)
-        version.generate(self._plan, self._table, native=self._native)
         columns = version.run((record,), _NO_SALT, facts.repeat, now_ms, self._heads)
         if columns is None or not columns.rows:
             return None if columns is None else columns.stopped
@@ -206,7 +211,7 @@ class CompiledPolicy:
         """The generated text of every schema version, in the order of the list; for people."""
         for _ in self.prepare():
             pass
-        return "\n".join(_explained(each) for each in dict.fromkeys(self._by_prefix.values()))
+        return "\n".join(map(_explained, self._by_prefix.values()))
 
 
 _OPERATIONS = {operation.number: operation for operation in Operation}

@@ -30,7 +30,7 @@ from shutong_broker.policy.gathering import Gathering
 from shutong_broker.policy.head import Head
 from shutong_broker.policy.keyedhash import hidden_key
 from shutong_broker.policy.matching import Candidate, Matcher
-from shutong_broker.policy.minors import any_under_14
+from shutong_broker.policy.minors import DAYS, any_under_14
 from shutong_broker.policy.model import Decision, Operation
 from shutong_broker.policy.plan import DatasetPlan, GrantPlan, ProjectionPlan, SchemaPlan
 from shutong_broker.policy.rawvalues import raw_mask
@@ -41,9 +41,6 @@ from shutong_core.domain.reasons import Reason
 from shutong_core.domain.regions import RegionTable
 from shutong_core.wire.framing import frame_prefix
 from shutong_core.wire.shapes import RANGES, Nullable, inner
-
-#: What a birth date may be taken from as a moment, and what one day of it counts.
-_DAYS = {"timestamp-millis": 86_400_000, "timestamp-micros": 86_400_000_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,8 +237,8 @@ class _Generator:
         logical = shape.logical or ""
         if logical == "date":
             test = f"{value} >= moment.adult_before"
-        elif logical in _DAYS:
-            day = _DAYS[logical]
+        elif logical in DAYS:
+            day = DAYS[logical]
             last = RANGES["long", logical][1] - day // 3
             # The last hours of the calendar have no day in China: left to the interpreter.
             born = f"({value} + {day // 3}) // {day} >= moment.adult_before"

@@ -50,7 +50,7 @@ class Head(NamedTuple):
     id_hash: bytes | None
 
 
-class _Writer(NamedTuple):
+class Writer(NamedTuple):
     """A publisher as every record of it sees it."""
 
     publisher: str
@@ -58,7 +58,7 @@ class _Writer(NamedTuple):
     id_hash: _Hasher
 
 
-_NOBODY = _Writer("", None, lambda _: None)
+_NOBODY = Writer("", None, lambda _: None)
 
 
 class HeadReader:
@@ -71,11 +71,11 @@ class HeadReader:
             for organisation, regions in plan.jurisdictions.items()
         }
         self._types: dict[bytes, tuple[Operation, Reason | None]] = {}
-        self._publishers: dict[bytes, _Writer] = {}
-        self._untold = self._told(None)
-        self._sole: _Writer | None = None
+        self._publishers: dict[bytes, Writer] = {}
+        self._untold = self.told(None)
+        self._sole: Writer | None = None
         if plan.dataset.inbound == "own_client":
-            self._sole = self._writer(plan.sole_publisher or "")
+            self._sole = self.writer(plan.sole_publisher or "")
 
     def read(self, headers: Any) -> Head | None:
         """The head; None if the headers hold a fault, which the interpreter then names."""
@@ -171,9 +171,9 @@ class HeadReader:
         if isinstance(read, Reason) or isinstance(read.event_id, Reason):
             return None
         found = dict(headers)
-        writer, told = _NOBODY, self._told(read.ce_type)
+        writer, told = _NOBODY, self.told(read.ce_type)
         if read.publisher in self._plan.systems:
-            writer = self._writer(read.publisher)
+            writer = self.writer(read.publisher)
             if len(self._publishers) < _PUBLISHERS_MAX:
                 self._publishers[found[PUBLISHER_HEADER]] = writer
         if read.ce_type is not None and len(self._types) < _TYPES_MAX:
@@ -182,14 +182,16 @@ class HeadReader:
         hashed = id_hash(read.event_id.encode()) if read.event_id is not None else None
         return Head(publisher, read.event_id, *told, jurisdiction, read.schema_guid, hashed)
 
-    def _writer(self, publisher: str) -> _Writer:
+    def writer(self, publisher: str) -> Writer:
+        """What a publisher of the list may do; "" is nobody."""
         if not publisher:
             return _NOBODY
         jurisdiction = self._jurisdictions.get(publisher.partition("/")[0])
         hasher = id_hasher(publisher, self._plan.dataset.id, self._plan.id_key)
-        return _Writer(publisher, jurisdiction, hasher)
+        return Writer(publisher, jurisdiction, hasher)
 
-    def _told(self, ce_type: str | None) -> tuple[Operation, Reason | None]:
+    def told(self, ce_type: str | None) -> tuple[Operation, Reason | None]:
+        """The operation by ce_type, and the fault if it may not be that; as in `Head`."""
         told = operation_of(ce_type)
         if self._plan.dataset.operation == "ce_type":
             if isinstance(told, Reason):

@@ -25,6 +25,7 @@ from shutong_broker.policy.model import (
     WithheldGrants,
 )
 from shutong_broker.policy.plan import DatasetPlan, Datum, GrantPlan, ProjectionPlan, SchemaPlan
+from shutong_core.audit.digests import id_hash
 from shutong_core.domain.reasons import Reason
 from shutong_core.domain.regions import RegionTable
 from shutong_core.wire.codec import Undecodable, decode, encode
@@ -117,6 +118,14 @@ class PolicyInterpreter:
             return None
         publisher = self._publisher_of(headers)
         return (publisher, headers.event_id) if publisher else None
+
+    def id_hash(self, record: InboundRecord) -> bytes | None:
+        """The hash of `identity` (8 bytes), keyed: an event id may be guessable."""
+        identity = self.identity(record)
+        if identity is None:
+            return None
+        publisher, event_id = identity
+        return id_hash(publisher, self.dataset, event_id, self._plan.id_key)
 
     def decide(self, record: InboundRecord, facts: LaneFacts, now_ms: int) -> Decision:
         """All verdicts of `record` at `now_ms` (milliseconds since the epoch, UTC)."""

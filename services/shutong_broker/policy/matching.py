@@ -116,12 +116,9 @@ class Matcher:
 
     def fixed_reason(self, plan: GrantPlan, now_ms: int) -> Reason | None:
         """Why no record gets to this grant now; None if it depends on the record."""
-        if now_ms < plan.from_ms:
-            return Reason.NOT_YET_VALID
-        if now_ms >= plan.until_ms:
-            return Reason.EXPIRED
-        if plan.suspended_ms is not None and now_ms >= plan.suspended_ms:
-            return Reason.SUSPENDED
+        reason = plan.out_of_time(now_ms)
+        if reason is not None:
+            return reason
         if plan.blocked:
             return Reason.NEGATIVE_LIST
         if plan.projection is None:

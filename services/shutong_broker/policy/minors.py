@@ -12,6 +12,8 @@ from typing import Any
 from shutong_core.domain.identity import birth_date_of
 
 ADULT_FROM_YEARS = 14
+#: What a birth date may be taken from as a moment, and what one day of it counts.
+DAYS = {"timestamp-millis": 86_400_000, "timestamp-micros": 86_400_000_000}
 #: The law's days are days in China, which keeps one time all year.
 SHANGHAI = timezone(timedelta(hours=8), "Asia/Shanghai")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

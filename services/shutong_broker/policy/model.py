@@ -124,6 +124,6 @@ class DatasetPolicy(Protocol):
         """All verdicts of `record` at `now_ms` (milliseconds since the epoch, UTC)."""
         ...
 
-    def identity(self, record: InboundRecord) -> tuple[str, str] | None:
-        """(publisher, event id) read from the headers alone; None if there is no event id."""
+    def id_hash(self, record: InboundRecord) -> bytes | None:
+        """What stands for publisher and event id, by the headers alone; None if one is missing."""
         ...

@@ -11,8 +11,9 @@ from typing import Any
 
 from shutong_broker.policy.columns import Columns, Placed
 from shutong_broker.policy.decidegen import Generated
+from shutong_broker.policy.head import HeadReader
 from shutong_broker.policy.matching import Moment
-from shutong_broker.policy.model import InboundRecord, Operation
+from shutong_broker.policy.model import InboundRecord
 from shutong_broker.policy.nativeplan import describe
 from shutong_broker.policy.plan import DatasetPlan, SchemaPlan
 from shutong_broker.policy.regionmemo import RegionFlags
@@ -22,7 +23,6 @@ from shutong_core.wire.headers import (
     PUBLISHER_HEADER,
     TIME_HEADER,
     TYPE_HEADER,
-    operation_of,
     read_headers,
 )
 
@@ -82,10 +82,7 @@ class _Heads:
     def __init__(self, dataset: DatasetPlan, plan: SchemaPlan, table: RegionTable) -> None:
         self._dataset = dataset
         self._plan = plan
-        self._flags = {
-            organisation: RegionFlags(table, regions)
-            for organisation, regions in dataset.jurisdictions.items()
-        }
+        self._reader = HeadReader(dataset, table)
 
     def described(self) -> dict[str, Any]:
         """What the kernel's `Heads` reads."""
@@ -106,11 +103,11 @@ class _Heads:
         read = read_headers(((PUBLISHER_HEADER, raw),))
         if isinstance(read, Reason) or read.publisher not in self._dataset.systems:
             return None
-        return self._allowed(read.publisher or "")
+        return self._allowed(read.publisher)
 
     def _allowed(self, publisher: str) -> tuple[str, RegionFlags] | None:
-        flags = self._flags.get(publisher.partition("/")[0])
-        return None if flags is None or not publisher else (publisher, flags)
+        flags = self._reader.writer(publisher).jurisdiction
+        return None if flags is None else (publisher, flags)
 
     def operation(self, raw: bytes) -> int | None:
         """The operation's number by ce_type; None if the record cannot be accepted with it."""
@@ -119,10 +116,8 @@ class _Heads:
             return None
         if self._plan.operation_item is not None:
             return 0  # the item tells
-        told = operation_of(read.ce_type)
-        if self._dataset.dataset.operation == "ce_type":
-            return None if isinstance(told, Reason) else list(Operation).index(Operation(told))
-        return None if told in ("correct", "delete") else 0
+        operation, fault = self._reader.told(read.ce_type)
+        return None if fault is not None else operation.number
 
     def is_time(self, raw: bytes) -> bool:
         """Whether ce_time is a time; nothing else is asked of it."""

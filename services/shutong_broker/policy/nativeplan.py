@@ -6,18 +6,17 @@ all raises `CannotCompile`, and the schema version is then decided by the pure p
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from typing import Any
 
 from shutong_broker.policy.checkgen import CannotCompile
 from shutong_broker.policy.decideneeds import Layout, layout_of, placeable
 from shutong_broker.policy.masks import band_labels
+from shutong_broker.policy.minors import DAYS
 from shutong_broker.policy.model import Operation, Withheld
 from shutong_broker.policy.nativecondition import native_condition
 from shutong_broker.policy.plan import DatasetPlan, GrantPlan, ProjectionPlan, SchemaPlan
-from shutong_broker.policy.rawvalues import avro_text, decimal_steps, raw_mask
+from shutong_broker.policy.rawvalues import avro_text, band_edges, decimal_steps, raw_mask
 from shutong_broker.policy.walkgen import values_bound
 from shutong_core.domain.catalogue import IdNumberRule, QualityRule, RequiredRule, SumRule
 from shutong_core.domain.grants import Band, Hash, Keep, Mask
@@ -41,9 +40,7 @@ from shutong_core.wire.walk import VALUES_MAX
 
 #: Numbers of the kernel have 128 bits; sums stay below this, so that none overflows.
 _WHOLE_BELOW = 1 << 126
-_DAYS = {"timestamp-millis": 86_400_000, "timestamp-micros": 86_400_000_000}
 _PRIMITIVES = frozenset({"boolean", "float", "double", "bytes"})
-_NUMBERS = {operation: number for number, operation in enumerate(Operation)}
 
 
 def describe(dataset: DatasetPlan, plan: SchemaPlan, roles: Sequence[str]) -> dict[str, Any]:
@@ -82,7 +79,7 @@ class _Description:
             "key": self.key(),
             "subjects": self.numbers(plan.subjects),
             "token_key": self.dataset.token_key,
-            "id_key": getattr(self.dataset, "id_key", b""),
+            "id_key": self.dataset.id_key,
             "operations": self.operations(),
             "provider": self.text(plan.provider_item),
             "rules": tuple(rule for rule in rules if rule[0] != "call"),
@@ -124,12 +121,12 @@ class _Description:
         shape = inner(self.shape(item))
         if isinstance(shape, Enum):
             symbols = [
-                (shape.symbols.index(told), number)
-                for told, number in _NUMBERS.items()
+                (shape.symbols.index(told), told.number)
+                for told in Operation
                 if told in shape.symbols
             ]
             return ("symbols", self.number(item), symbols)
-        texts = [(told.value.encode(), number) for told, number in _NUMBERS.items()]
+        texts = [(told.value.encode(), told.number) for told in Operation]
         return ("texts", self.text(item), texts)
 
     def rules(self, rule: QualityRule) -> Iterator[tuple[Any, ...]]:
@@ -163,8 +160,8 @@ class _Description:
         number = self.number(item)
         if logical == "date":
             return ("date", number)
-        if logical in _DAYS:
-            day = _DAYS[logical]
+        if logical in DAYS:
+            day = DAYS[logical]
             return ("moment", number, day, RANGES["long", logical][1] - day // 3)
         return ("text" if self.layout.is_text(item) else "unreadable", number)
 
@@ -217,8 +214,10 @@ class _Description:
             case Band(by=by) if by is not None:
                 return ("masked", at, (by,))
             case Band(bounds=bounds) if bounds is not None:
-                form, edges = _edges(bounds, value)
-                if form == "real_band" or all(abs(edge) < _WHOLE_BELOW for edge in edges):
+                edges = band_edges(bounds, value)
+                real = value.avro in ("float", "double")
+                if real or all(abs(edge) < _WHOLE_BELOW for edge in edges):
+                    form = "real_band" if real else "whole_band"
                     labels = [avro_text(each.encode(), nullable) for each in band_labels(bounds)]
                     return ("masked", at, (form, edges, labels))
         return ("call", at, raw)
@@ -239,14 +238,6 @@ def _below(shape: Value) -> int:
     if isinstance(shape, Plain | Fixed) and shape.logical == "decimal":
         return int(10**shape.precision)
     return 1 << 63
-
-
-def _edges(bounds: tuple[float, ...], shape: Value) -> tuple[str, list[Any]]:
-    """The kernel's form of a band, and where the bands begin as raw values."""
-    if shape.avro in ("float", "double"):
-        return "real_band", [float(bound) for bound in bounds]
-    scale = shape.scale if isinstance(shape, Plain | Fixed) else 0
-    return "whole_band", [math.ceil(Fraction(repr(bound)) * 10**scale) for bound in bounds]
 
 
 def shape_of(shape: Shape) -> tuple[Any, ...]:  # noqa: PLR0911 - one per type

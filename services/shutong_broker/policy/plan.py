@@ -16,6 +16,7 @@ from shutong_broker.policy.masks import Masker
 from shutong_core.domain.catalogue import Dataset
 from shutong_core.domain.grants import Grant
 from shutong_core.domain.quality import Rule
+from shutong_core.domain.reasons import Reason
 from shutong_core.wire.headers import CloudEventsHeaders
 from shutong_core.wire.keys import KeyRule
 from shutong_core.wire.schemas import Schema
@@ -60,6 +61,16 @@ class GrantPlan:
     key_clear: bool
     secret: bytes
     cloudevents: CloudEventsHeaders | None
+
+    def out_of_time(self, now_ms: int) -> Reason | None:
+        """Why nothing is placed at that time, whatever a record says; None while it is in force."""
+        if now_ms < self.from_ms:
+            return Reason.NOT_YET_VALID
+        if now_ms >= self.until_ms:
+            return Reason.EXPIRED
+        if self.suspended_ms is not None and now_ms >= self.suspended_ms:
+            return Reason.SUSPENDED
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,19 +118,25 @@ def _day(raw: int) -> date:
     return date.fromordinal(raw + _EPOCH_DAY)
 
 
-def _band(bounds: tuple[float, ...], shape: Value, nullable: bool) -> RawMask:
-    """Bands by bisection: a bound counts itself to the band above it."""
+def band_edges(bounds: tuple[float, ...], shape: Value) -> list[float]:
+    """Where the bands begin, as raw values of `shape`: integers unless it is a real number.
+
+    Raises Rejected if the bounds do not fit.
+    """
     if not all(math.isfinite(bound) for bound in bounds):
         raise Rejected("bounds must be finite numbers")
-    edges: list[float]
     if shape.logical == "decimal" and isinstance(shape, Plain | Fixed):
-        edges = [math.ceil(Fraction(repr(bound)) * 10**shape.scale) for bound in bounds]
-    elif shape.logical is None and shape.avro in ("int", "long"):
-        edges = [math.ceil(Fraction(repr(bound))) for bound in bounds]
-    elif shape.logical is None and shape.avro in ("float", "double"):
-        edges = list(bounds)
-    else:
-        raise Rejected("bounds do not fit the item")
+        return [math.ceil(Fraction(repr(bound)) * 10**shape.scale) for bound in bounds]
+    if shape.logical is None and shape.avro in ("int", "long"):
+        return [math.ceil(Fraction(repr(bound))) for bound in bounds]
+    if shape.logical is None and shape.avro in ("float", "double"):
+        return list(bounds)
+    raise Rejected("bounds do not fit the item")
+
+
+def _band(bounds: tuple[float, ...], shape: Value, nullable: bool) -> RawMask:
+    """Bands by bisection: a bound counts itself to the band above it."""
+    edges = band_edges(bounds, shape)
     labels = [avro_text(label.encode(), nullable) for label in band_labels(bounds)]
 
     def encoded(raw: Any) -> bytes:

@@ -130,11 +130,12 @@ async def ask(opened: Any, requests: Sequence[Any]) -> list[Any]:
         for wait in waits[len(answers) + 1 :]:
             wait.close()
         for _, _, future in opened._requests:
-            future.add_done_callback(_take_exception)  # nobody waits for it any more
+            future.add_done_callback(take_exception)  # nobody waits for it any more
         raise
     return answers + unsent
 
 
-def _take_exception(future: asyncio.Future[Any]) -> None:
+def take_exception(future: asyncio.Future[Any]) -> None:
+    """Take note of its exception, so that nobody having waited is no noise in the log."""
     if not future.cancelled():
         future.exception()

@@ -43,10 +43,15 @@ class Stop:
 
     async def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until somebody asks; False if nobody did within `timeout_s` seconds."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._event.wait()
-        return self.requested
+        return await happens(self._event, timeout_s)
+
+
+async def happens(event: asyncio.Event, within_s: float | None) -> bool:
+    """Wait for `event`; False if it did not happen within so many seconds."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within_s):
+            await event.wait()
+    return event.is_set()
 
 
 Service = Callable[[Stop], Awaitable[None]]

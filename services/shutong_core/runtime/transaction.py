@@ -25,6 +25,7 @@ from shutong_core.runtime.aiokafka_inside import (
     new_client,
     partitions_of,
     record_batch,
+    take_exception,
 )
 from shutong_core.runtime.transactionlink import Offsets, TransactionLink, Write, fail
 from shutong_core.wire.batches import ColumnBatch, RecordBatch
@@ -279,7 +280,7 @@ class TransactionalProducer:
     def _future(self) -> asyncio.Future[Any]:
         future = asyncio.get_running_loop().create_future()
         # What nobody will wait for any more must not end as noise in the log.
-        future.add_done_callback(_take_exception)
+        future.add_done_callback(take_exception)
         return future
 
     def _require_open(self, step: str) -> None:
@@ -317,8 +318,3 @@ class TransactionalProducer:
 
 def _ended(transactional_id: str) -> TransactionFailed:
     return TransactionFailed(f"{transactional_id}: ended while writing")
-
-
-def _take_exception(future: asyncio.Future[Any]) -> None:
-    if not future.cancelled():
-        future.exception()
