@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from shutong_cli.history import require_own_bus
 from shutong_cli.publishing import publish_list_file
 from shutong_cli.supervisor import ServicePlan, Supervisor
 from shutong_cli.voice import Voice
+from shutong_core.runtime.freeports import free_ports
 from shutong_core.runtime.kafka_jars import KAFKA_VERSION, Toolchain
 from shutong_core.runtime.kafka_ports import port_is_free, read_ports
 from shutong_core.runtime.kafka_server import EmbeddedKafka
@@ -22,6 +22,8 @@ from shutong_core.runtime.settings import Settings, child_environment, toolchain
 
 #: Where people look for Kafka; a node that once got another port keeps it.
 USUAL_PORT = 9092
+#: Services that `up` starts, in order; whether each has an API.
+_SERVICES = (("control", True), ("broker", False), ("producer", True), ("consumer", True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,37 +145,24 @@ def _plans(settings: Settings, *, any_port: bool) -> Sequence[ServicePlan]:
         "SHUTONG_KAFKA_REPLICATION": str(settings.kafka.replication),
         "SHUTONG_KAFKA_MIN_ISR": str(settings.kafka.min_isr),
     }
+    free = iter(free_ports(2 * len(_SERVICES)) if any_port else ())
     plans = []
-    with contextlib.ExitStack() as held:
-        for name, has_api in (
-            ("control", True),
-            ("broker", False),
-            ("producer", True),
-            ("consumer", True),
-        ):
-            section = getattr(settings, name)
-            http = _free_port(held) if any_port else section.http_port
-            admin = _free_port(held) if any_port else section.admin_port
-            upper = f"SHUTONG_{name.upper()}"
-            plans.append(
-                ServicePlan(
-                    name=name,
-                    module=f"shutong_{name}",
-                    environment={
-                        **common,
-                        f"{upper}_HTTP_PORT": str(http),
-                        f"{upper}_ADMIN_PORT": str(admin),
-                    },
-                    admin_url=f"http://127.0.0.1:{admin}",
-                    url=f"http://127.0.0.1:{http}" if has_api else None,
-                )
+    for name, has_api in _SERVICES:
+        section = getattr(settings, name)
+        http = next(free) if any_port else section.http_port
+        admin = next(free) if any_port else section.admin_port
+        upper = f"SHUTONG_{name.upper()}"
+        plans.append(
+            ServicePlan(
+                name=name,
+                module=f"shutong_{name}",
+                environment={
+                    **common,
+                    f"{upper}_HTTP_PORT": str(http),
+                    f"{upper}_ADMIN_PORT": str(admin),
+                },
+                admin_url=f"http://127.0.0.1:{admin}",
+                url=f"http://127.0.0.1:{http}" if has_api else None,
             )
+        )
     return plans
-
-
-def _free_port(held: contextlib.ExitStack) -> int:
-    # All are held until all are chosen, so that no two services get the same.
-    listener = held.enter_context(socket.socket())
-    listener.bind(("127.0.0.1", 0))
-    port: int = listener.getsockname()[1]
-    return port

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import time
 import urllib.error
@@ -21,13 +20,6 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 class ChildFailed(Exception):  # noqa: N818 - told as it is
     """A process ended or did not come up; the message shows the end of its log."""
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def rss_mb_of(pid: int) -> float:

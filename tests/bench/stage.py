@@ -28,10 +28,11 @@ from typing import Any, Self
 
 from confluent_kafka.admin import AdminClient
 
-from bench.children import BrokerChild, ChildFailed, free_port, rss_mb_of, wait_until
+from bench.children import BrokerChild, ChildFailed, rss_mb_of, wait_until
 from shutong_cli.publishing import publish_list_file
 from shutong_core.domain.version import ListVersion
 from shutong_core.runtime.cluster import existing_topics
+from shutong_core.runtime.freeports import free_port
 from shutong_core.runtime.kafka_launch import REAL, Profile
 from shutong_core.runtime.kafka_server import EmbeddedKafka
 from shutong_core.runtime.node import Node

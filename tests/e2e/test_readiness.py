@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import pytest
 from e2e.waiting import until
 from e2e.whole_bus import LIST
 from shutong_cli.publishing import publish_list_file
+from shutong_core.runtime.freeports import free_ports
 from shutong_core.runtime.kafka_jars import Toolchain
 from shutong_core.runtime.kafka_launch import QUICK
 from shutong_core.runtime.kafka_server import EmbeddedKafka
@@ -93,7 +93,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, kafka_tools: Toolchain) -> I
 
 
 def _start(name: str, settings: Settings) -> Process:
-    http, admin = _free_port(), _free_port()
+    http, admin = free_ports(2)
     environment = {key: value for key, value in os.environ.items() if "SHUTONG" not in key} | {
         "SHUTONG_DATA_DIR": str(settings.data_dir),
         "SHUTONG_PREFIX": settings.prefix,
@@ -109,12 +109,6 @@ def _start(name: str, settings: Settings) -> Process:
             [sys.executable, "-m", f"shutong_{name}"], env=environment, stdout=out, stderr=out
         )
     return Process(name, f"http://127.0.0.1:{admin}", child, log)
-
-
-def _free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return int(held.getsockname()[1])
 
 
 def test_before_the_first_list_all_live_and_none_that_needs_it_is_ready(place: Place) -> None:

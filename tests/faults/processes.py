@@ -6,7 +6,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from faults.fault_bus import Bus, until
+from shutong_core.runtime.freeports import free_port
 
 
 class ServiceProcess:
@@ -192,10 +192,3 @@ class ProducerProcess(ServiceProcess):
                 return False
 
         until(answers, 30, f"the producer service to answer: {self.tail()}")
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

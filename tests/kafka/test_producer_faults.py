@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections import Counter
@@ -21,6 +20,7 @@ from faults.proxy import PRODUCE, KafkaProxy
 from kafka.intake_service import NDJSON, PATH, Service, events, lines, prepared, settings
 from shutong_core.domain.changes import encode_change, make_change
 from shutong_core.runtime.cluster import ensure_topics
+from shutong_core.runtime.freeports import free_port
 from shutong_core.runtime.kafka_jars import Toolchain
 from shutong_core.runtime.kafka_launch import QUICK
 from shutong_core.runtime.kafka_server import EmbeddedKafka
@@ -141,12 +141,6 @@ async def put_in_force(node: Node) -> None:
         await writer.close()
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Process:
     """`python -m shutong_producer` with its real list feed and keyring."""
 
@@ -162,15 +156,17 @@ class Process:
             "SHUTONG_PRODUCER_ADMIN_PORT": str(self.admin_port),
             **({"SHUTONG_PRODUCER_FAILPOINT": failpoint} if failpoint else {}),
         }
-        self.popen = subprocess.Popen(
-            [sys.executable, "-m", "shutong_producer"], env=environment, stdout=subprocess.DEVNULL
-        )
+        self._log = node.settings.data_dir / f"producer-{self.port}.log"
+        with self._log.open("ab") as out:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", "shutong_producer"], env=environment, stdout=out, stderr=out
+            )
         self.url = f"http://127.0.0.1:{self.port}"
 
     async def ready(self, http: httpx2.AsyncClient, headers: dict[str, str]) -> None:
         async with asyncio.timeout(30):
             while True:
-                assert self.popen.poll() is None, "the service ended by itself"
+                assert self.popen.poll() is None, f"ended by itself:\n{self._log.read_text()}"
                 try:
                     answer = await http.get(f"{self.url}/v1/datasets", headers=headers)
                     if answer.status_code == 200:

@@ -21,6 +21,7 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 
 from shutong_control.service import serve
 from shutong_core.runtime.cluster import ensure_topics
+from shutong_core.runtime.freeports import free_port
 from shutong_core.runtime.kafka_server import EmbeddedKafka
 from shutong_core.runtime.lifecycle import Stop
 from shutong_core.runtime.node import Node
@@ -95,14 +96,6 @@ def registered(topics: Topics) -> Registry:
         delivered = World().schemas[each.projections[0].delivered_id]
         registry.allot(f"{topics.delivery(each.id)}-value", delivered)
     return registry
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 async def until_ready(url: str) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import socket
 import time
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import pytest
 from shutong_cli.publishing import publish_list_file
 from shutong_cli.up import up
 from shutong_core.domain.errors import Fatal
+from shutong_core.runtime.freeports import free_ports
 from shutong_core.runtime.kafka_server import EmbeddedKafka
 from shutong_core.runtime.lifecycle import Stop
 from shutong_core.runtime.node import Node
@@ -25,12 +24,7 @@ SERVICES = ("control", "broker", "producer", "consumer")
 
 
 def settings(kafka: EmbeddedKafka, prefix: str, data_dir: Path) -> Settings:
-    with contextlib.ExitStack() as held:
-        ports = []
-        for _ in range(8):
-            listener = held.enter_context(socket.socket())
-            listener.bind(("127.0.0.1", 0))
-            ports.append(listener.getsockname()[1])
+    ports = free_ports(2 * len(SERVICES))
     given = {
         name: {"http_port": ports[2 * n], "admin_port": ports[2 * n + 1]}
         for n, name in enumerate(SERVICES)

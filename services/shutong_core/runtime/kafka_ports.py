@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
 import struct
@@ -10,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shutong_core.domain.errors import Fatal
+from shutong_core.runtime.freeports import HOST, free_ports
 
-HOST = "127.0.0.1"
 _API_VERSIONS, _METADATA = 18, 3
 
 
@@ -46,10 +45,7 @@ def read_ports(directory: Path) -> Ports | None:
 def choose_ports(remembered: Ports | None, wanted: tuple[int | None, int | None]) -> Ports:
     """`remembered` or four free ports, with `wanted` (port, advertised) put over them."""
     if remembered is None:
-        # Held open together, so that the four are distinct.
-        with contextlib.ExitStack() as stack:
-            sockets = [stack.enter_context(_bound()) for _ in range(4)]
-            remembered = Ports(*(int(each.getsockname()[1]) for each in sockets))
+        remembered = Ports(*free_ports(4))
     port, advertised = wanted
     return Ports(
         port or remembered.port,
@@ -57,12 +53,6 @@ def choose_ports(remembered: Ports | None, wanted: tuple[int | None, int | None]
         remembered.proxied,
         advertised or remembered.advertised,
     )
-
-
-def _bound() -> socket.socket:
-    opened = socket.socket()
-    opened.bind((HOST, 0))
-    return opened
 
 
 def port_is_free(port: int) -> bool:
