@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shutong_core.domain.errors import Fatal
+from shutong_core.runtime.freeports import HOST
 from shutong_core.runtime.kafka_jars import KafkaJars
 from shutong_core.runtime.kafka_ports import (
-    HOST,
     Ports,
     answers_metadata,
     choose_ports,

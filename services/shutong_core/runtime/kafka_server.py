@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from shutong_core.domain.errors import Fatal
+from shutong_core.runtime.freeports import HOST
 from shutong_core.runtime.kafka_jars import KafkaJars, Toolchain, find_jars, find_java
 from shutong_core.runtime.kafka_launch import (
     POLL_S,
@@ -34,7 +35,6 @@ from shutong_core.runtime.kafka_launch import (
     write_atomically,
 )
 from shutong_core.runtime.kafka_ports import (
-    HOST,
     Ports,
     answers_metadata,
     choose_ports,
