@@ -104,7 +104,7 @@ async def read_to_end(feed: ListFeed, overrule: bool = False) -> None:
             " The records in control.lists or control.schemas are not trusted by this keyring: use"
             f" the keyring that signed the list ({feed.problem})."
         )
-    if not feed.holds(version.number if version else 0):
+    if not (feed.current if version else feed.holds(0)):
         raise Fatal(
             "control.lists 中最新的清单在此无法使用，不能在其后发布。"
             f" The newest list in control.lists cannot be used here: {feed.problem}"

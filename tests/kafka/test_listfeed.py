@@ -24,7 +24,8 @@ from shutong_core.domain.version import AnyRow, ListVersion
 from shutong_core.runtime.cluster import ensure_topics
 from shutong_core.runtime.kafka_server import EmbeddedKafka
 from shutong_core.runtime.keyring import Keyring
-from shutong_core.runtime.listfeed import LEASE_S, ListFeed
+from shutong_core.runtime.listfeed import ListFeed
+from shutong_core.runtime.listlease import LEASE_S
 from shutong_core.wire.schemarecords import Registration, encode_registration
 from shutong_core.wire.topics import Topics, control_specs
 from unit import listing_fixtures as made
@@ -462,6 +463,65 @@ async def test_a_list_that_is_known_but_not_taken_up_ends_the_lease_of_the_old_o
     await until(lambda: not feed.holds(1))
     assert time.monotonic() - began <= LEASE_S + 0.2
     assert not leased(feed)
+
+
+@pytest.mark.parametrize("adds", [True, False])
+async def test_while_a_newer_list_waits_the_old_one_may_be_used_only_if_nothing_else_changed(
+    world: World, feed: ListFeed, adds: bool
+) -> None:
+    await world.publish(made.bus(), made.purpose("relief"))
+    await until(lambda: feed.holds(1))
+    schema = schema_examples.one("string")
+    reference = SchemaRef(version=1, id=7, guid=schema.guid, digest=schema.digest.hex())
+    others = [] if adds else [made.purpose("relief", title="another title")]
+    await world.publish(made.dataset(schemas=(reference,)), *others)
+    await until(lambda: "schema 7" in str(feed.problem))
+    # The list cannot be taken up before its schema comes: longer than any lease.
+    end = time.monotonic() + LEASE_S + 1
+    held = []
+    while time.monotonic() < end:
+        held.append(feed.holds(1))
+        await asyncio.sleep(0.05)
+    assert all(held) if adds else not held[-1]
+    assert not feed.current, "nothing may be published after a list that is not taken up"
+    registration = Registration(7, "minimum-living-value", 1, schema)
+    await world.write(world.topics.schemas, encode_registration(registration))
+    await until(lambda: feed.holds(2))
+
+
+async def test_what_came_while_schemas_are_read_is_known_before_the_rest_of_them(
+    world: World, feed: ListFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutong_core.runtime.listfeed.SCHEMAS_BETWEEN", 1)
+    monkeypatch.setattr("shutong_core.runtime.listfeed.ASK_EVERY_MS", 1)
+    await world.publish(made.bus(), made.purpose("relief"))
+    await until(lambda: feed.holds(1))
+    real, published = feed._keep_word, 0
+
+    async def keep_word(consumer: Any) -> None:
+        nonlocal published
+        published += 1
+        if published == 1:
+            await world.publish(made.purpose("relief", title="another title"))
+        await real(consumer)
+        seen.append(feed.holds(1))
+        await asyncio.sleep(LEASE_S / 4)
+
+    seen: list[bool] = []
+    monkeypatch.setattr(feed, "_keep_word", keep_word)
+    names = ("string", "int", "boolean", "double", "long", "bytes", "float")
+    registered = [
+        encode_registration(Registration(number, f"s-{number}", 1, schema_examples.one(name)))
+        for number, name in enumerate(names, 1)
+    ]
+    await world.write(world.topics.schemas, *registered)
+    await until(lambda: len(seen) == len(names), 30)
+    # The newer list changed a row: while the schemas are still read, the old one ends in time.
+    assert seen[0]
+    assert not seen[-1]
+    monkeypatch.undo()
+    await until(lambda: feed.holds(2))
+    assert set(feed.schemas) == set(range(1, len(names) + 1))
 
 
 async def test_what_was_taken_before_the_connection_broke_is_not_taken_twice(

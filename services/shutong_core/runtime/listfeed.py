@@ -6,7 +6,9 @@ counts from the moment that question was *sent*. So neither a slow answer, nor a
 a cut connection makes it last longer than `LEASE_S`.
 
 While a newer list is being taken up, in slices between which everything else runs, the word on the
-older one is not renewed: it goes on for what is left of `LEASE_S`, and no longer.
+older one is not renewed: it goes on for what is left of `LEASE_S`, and no longer. Unless the newer
+one only adds to it: by the older nothing is let out then that the newer forbids, so it may be used
+until the newer is taken up, at most for `TAKING_UP_S_MAX` (ADR 0028).
 
 Rule of recovery: while what was read cannot be used, and when the trusted keys change, both topics
 are read again from their beginning into a fresh view, which takes over only if it leads to where
@@ -29,13 +31,13 @@ from shutong_core.domain.errors import Retryable
 from shutong_core.domain.steps import Steps
 from shutong_core.domain.version import ListVersion
 from shutong_core.runtime.consumers import stop_consumer
+from shutong_core.runtime.listlease import LEASE_S, Lease
 from shutong_core.runtime.listview import ListView, Verify
 from shutong_core.runtime.slices import in_slices
 from shutong_core.wire.schemarecords import Registry
 from shutong_core.wire.schemas import Schema
 from shutong_core.wire.topics import Topics
 
-LEASE_S = 3.0
 #: Between two questions for the end; a new record ends the wait at once.
 ASK_EVERY_MS = 250
 #: The question waits behind a long fetch on the same connection, so fetches are short.
@@ -79,9 +81,7 @@ class ListFeed:
         self._word: float | None = None
         # When the question was sent whose ends were all read up to.
         self._read_to_end: float | None = None
-        # List number -> the word on it. The list before the newest keeps its last word until that
-        # is too old: a transaction decided by it just now may still end.
-        self._words: dict[int, float] = {}
+        self._lease = Lease()
         self._trouble: str | None = "nothing read yet"
         self._changed = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
@@ -125,8 +125,7 @@ class ListFeed:
 
     def holds(self, number: int) -> bool:
         """True if Kafka's last word that list `number` was the newest is recent enough."""
-        word = self._words.get(number)
-        return word is not None and 0 <= self._monotonic() - word <= LEASE_S
+        return self._lease.holds(number, self._monotonic())
 
     @property
     def current(self) -> bool:
@@ -256,6 +255,7 @@ class ListFeed:
         await self._read_to(consumer, ends)
         self._take_over()
         await self._settle()
+        self._read_to_end = sent
         self._renew(sent)
         self._trouble = None
         await self._notify()
@@ -300,16 +300,16 @@ class ListFeed:
         self._reread_s = min(wait, REREAD_S_MAX)
 
     def _renew(self, sent: float) -> None:
-        self._word = self._read_to_end = sent
-        if self._view.usable:
-            number = self._number()
-            self._words = {number: sent} | {
-                held: word for held, word in self._words.items() if held == number - 1
-            }
+        """Kafka said to a question of `sent` that control.lists ends where it was read to."""
+        self._word = sent
+        if self._view.blocked:
+            return
+        newest = self._view.newest[0] if self._view.newest else 0
+        self._lease.renew(sent, self._number(), newest, self._view.adds_since)
 
     def _lose(self) -> None:
         self._word = None
-        self._words.clear()
+        self._lease.lose()
 
     async def _read_to(self, consumer: AIOKafkaConsumer, ends: Mapping[Any, int]) -> None:
         """Read up to `ends`. Raises TimeoutError if nothing comes for CATCH_UP_S."""
@@ -326,16 +326,15 @@ class ListFeed:
         """Take what comes within `wait_ms`. Only the fetch has a limit of time, not the taking."""
         async with asyncio.timeout(ANSWER_S):
             found = await consumer.getmany(timeout_ms=wait_ms)
-        # Schemas first: a list only names schemas that were written before it.
+        # Lists first: whether one only adds should be known before its schemas are read.
+        await self._take_changes(consumer, found.get(self._lists, ()))
         await self._take_schemas(consumer, found.get(self._schemas, ()))
-        for record in found.get(self._lists, ()):
-            await self._take_change(record)
-        for partition in self._next:
-            # Also past markers and aborted records, which getmany skips.
-            async with asyncio.timeout(ANSWER_S):
-                self._next[partition] = await consumer.position(partition)
-        if self._fresh is None:
-            self._held_to = self._next[self._lists]
+        await self._pass(consumer, self._schemas)
+
+    async def _pass(self, consumer: AIOKafkaConsumer, partition: TopicPartition) -> None:
+        """Also past markers and aborted records, which getmany skips."""
+        async with asyncio.timeout(ANSWER_S):
+            self._next[partition] = await consumer.position(partition)
 
     async def _take_schemas(
         self, consumer: AIOKafkaConsumer, records: Sequence[ConsumerRecord]
@@ -349,28 +348,38 @@ class ListFeed:
                 asked = self._monotonic()
                 await self._keep_word(consumer)
 
-    async def _take_change(self, record: ConsumerRecord) -> None:
+    async def _take_changes(
+        self, consumer: AIOKafkaConsumer, records: Sequence[ConsumerRecord]
+    ) -> None:
         view = self._fresh or self._view
-        refused = view.refused
-        await in_slices(view.adding_change(record.value))
-        self._next[self._lists] = record.offset + 1
-        if view.refused > refused and self._fresh is None:
-            _log.error(
-                "record of control.lists refused", offset=record.offset, problem=view.problem
-            )
+        for record in records:
+            refused = view.refused
+            await in_slices(view.adding_change(record.value))
+            self._next[self._lists] = record.offset + 1
+            if view.refused > refused and self._fresh is None:
+                _log.error(
+                    "record of control.lists refused", offset=record.offset, problem=view.problem
+                )
+        await self._pass(consumer, self._lists)
+        if self._fresh is None:
+            self._held_to = self._next[self._lists]
 
     async def _keep_word(self, consumer: AIOKafkaConsumer) -> None:
         """Renew the word on the list in force while many schemas are read.
 
-        Only if control.lists still ends where this list was read to: no newer one was written.
+        Only if control.lists ends where it was read to; what came meanwhile is read now.
         """
         sent = self._monotonic()
         async with asyncio.timeout(ANSWER_S):
             ends = await consumer.end_offsets([self._lists])
-        if self._fresh is None and ends[self._lists] == self._held_to and self._view.usable:
-            self._word = sent
-            if self._number() in self._words:
-                self._words[self._number()] = sent
+        if self._fresh is not None:
+            return
+        if ends[self._lists] != self._held_to:
+            async with asyncio.timeout(ANSWER_S):
+                found = await consumer.getmany(self._lists, timeout_ms=FETCH_WAIT_MS)
+            await self._take_changes(consumer, found.get(self._lists, ()))
+        if ends[self._lists] == self._held_to:
+            self._renew(sent)
 
     async def _settle(self) -> None:
         if self._view.settle():
