@@ -313,23 +313,30 @@ class ListFeed:
 
     async def _read_to(self, consumer: AIOKafkaConsumer, ends: Mapping[Any, int]) -> None:
         """Read up to `ends`. Raises TimeoutError if nothing comes for CATCH_UP_S."""
-        patience = self._monotonic() + CATCH_UP_S
-        while any(self._next[partition] < end for partition, end in ends.items()):
-            before = dict(self._next)
-            await self._read(consumer, FETCH_WAIT_MS)
-            if self._next != before:
-                patience = self._monotonic() + CATCH_UP_S
-            elif self._monotonic() > patience:
-                raise TimeoutError
-
-    async def _read(self, consumer: AIOKafkaConsumer, wait_ms: int) -> None:
-        """Take what comes within `wait_ms`. Only the fetch has a limit of time, not the taking."""
-        async with asyncio.timeout(ANSWER_S):
-            found = await consumer.getmany(timeout_ms=wait_ms)
         # Lists first: whether one only adds should be known before its schemas are read.
+        for order in ((self._lists,), (self._lists, self._schemas)):
+            patience = self._monotonic() + CATCH_UP_S
+            while any(self._next[partition] < ends[partition] for partition in order):
+                before = dict(self._next)
+                await self._read(consumer, FETCH_WAIT_MS, *order)
+                if self._next != before:
+                    patience = self._monotonic() + CATCH_UP_S
+                elif self._monotonic() > patience:
+                    raise TimeoutError
+
+    async def _read(
+        self, consumer: AIOKafkaConsumer, wait_ms: int, *partitions: TopicPartition
+    ) -> None:
+        """Take what comes within `wait_ms`, of all partitions if none is named.
+
+        Only the fetch has a limit of time, not the taking.
+        """
+        async with asyncio.timeout(ANSWER_S):
+            found = await consumer.getmany(*partitions, timeout_ms=wait_ms)
         await self._take_changes(consumer, found.get(self._lists, ()))
-        await self._take_schemas(consumer, found.get(self._schemas, ()))
-        await self._pass(consumer, self._schemas)
+        if partitions != (self._lists,):
+            await self._take_schemas(consumer, found.get(self._schemas, ()))
+            await self._pass(consumer, self._schemas)
 
     async def _pass(self, consumer: AIOKafkaConsumer, partition: TopicPartition) -> None:
         """Also past markers and aborted records, which getmany skips."""
@@ -374,11 +381,12 @@ class ListFeed:
             ends = await consumer.end_offsets([self._lists])
         if self._fresh is not None:
             return
-        if ends[self._lists] != self._held_to:
-            async with asyncio.timeout(ANSWER_S):
-                found = await consumer.getmany(self._lists, timeout_ms=FETCH_WAIT_MS)
-            await self._take_changes(consumer, found.get(self._lists, ()))
-        if ends[self._lists] == self._held_to:
+        while self._held_to < ends[self._lists]:
+            before = self._held_to
+            await self._read(consumer, FETCH_WAIT_MS, self._lists)
+            if self._held_to == before:
+                return
+        if self._held_to == ends[self._lists]:
             self._renew(sent)
 
     async def _settle(self) -> None:
