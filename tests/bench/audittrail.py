@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from shutong_core.audit.header import parse_header
@@ -52,6 +52,15 @@ def all_ends(bootstrap: str, topics: Iterable[str]) -> dict[str, list[int]]:
             if time.monotonic() > deadline or error.args[0].code() not in _PASSING:
                 raise
             time.sleep(0.1)
+
+
+def committed_end(bootstrap: str, topic: str) -> int:
+    """How far readers of committed records may read partition 0 now."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    asked = {TopicPartition(topic, 0): OffsetSpec.latest()}
+    level = IsolationLevel.READ_COMMITTED
+    found = admin.list_offsets(asked, isolation_level=level, request_timeout=20)
+    return int(next(iter(found.values())).result().offset)
 
 
 def _ask_ends(admin: AdminClient, topics: Sequence[str]) -> dict[str, list[int]]:

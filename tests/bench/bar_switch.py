@@ -69,22 +69,22 @@ def _round(bench: Bench, n: int) -> Switched:
                 since = audittrail.ends(stage.bootstrap, stage.topics.audit)
                 sender.go(flow.soon_ns())
                 time.sleep(BEFORE_S)
-                began_ms = _now_ms()
-                stage.publish_aside(large, job.reference_schemas())
+                began_ms = time.time_ns() // 1_000_000
+                committed_ms = stage.publish_aside(large, job.reference_schemas())
                 time.sleep(AFTER_S)
             finally:
                 sender.end()
         found = audittrail.blocks(stage.bootstrap, stage.topics.audit, since)
     if max(block.list_number for block in found) <= first.number:
         raise RuntimeError("the new list was not taken up")
-    return _switched(found, began_ms, first.number)
+    return _switched(found, began_ms, committed_ms)
 
 
-def _switched(found: Sequence[audittrail.Block], began_ms: int, number: int) -> Switched:
-    """Gaps of the lanes: in the ten seconds before, and from the publisher's start to the end."""
+def _switched(found: Sequence[audittrail.Block], began_ms: int, committed_ms: int) -> Switched:
+    """Gaps of the lanes: in the ten seconds before the publisher started, and from just before its
+    commit to the end. What comes between is the publisher at work on this same machine."""
     end_ms = max(block.written_ms for block in found)
-    taken_ms = min(block.written_ms for block in found if block.list_number > number)
-    around = audittrail.gaps_ms(found, taken_ms - 10_000, end_ms)
+    around = audittrail.gaps_ms(found, committed_ms - 200, end_ms)
     before = audittrail.gaps_ms(found, began_ms - 10_000, began_ms)
     return Switched(
         before_ms=max(before.values()),
@@ -92,7 +92,3 @@ def _switched(found: Sequence[audittrail.Block], began_ms: int, number: int) -> 
         by_lane=around,
         transaction_ms=audittrail.transaction_ms(found),
     )
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

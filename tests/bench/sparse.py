@@ -9,9 +9,12 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from bench.audittrail import committed_end
+from bench.children import ChildFailed
 from bench.stage import BenchKafka, Stage, _as_yaml
 from shutong_core.domain.version import ListVersion
 from shutong_core.runtime.cluster import ensure_topics
@@ -45,10 +48,11 @@ class SparseStage(Stage):
         asyncio.run(ensure_topics(self.node.client, specs, MAKE_S_MAX))
         return version
 
-    def publish_aside(self, sections: Mapping[str, Any], schemas: Mapping[str, str]) -> None:
-        """Put a list in force by `shutong list publish` in a process of its own.
+    def publish_aside(self, sections: Mapping[str, Any], schemas: Mapping[str, str]) -> int:
+        """Put a list in force by `shutong list publish` in a process of its own; when, in ms.
 
-        It is niced: what it costs is not the broker's, and elsewhere it has a machine of its own.
+        It is niced, and ended once the list is committed, while it still reads back what it wrote:
+        what it costs is not the broker's, and elsewhere it has a machine of its own.
         """
         for name, text in schemas.items():
             (self.directory / name).write_text(text)
@@ -64,10 +68,20 @@ class SparseStage(Stage):
             "SHUTONG_KAFKA_MIN_ISR": "1",
         }
         command = "from shutong_cli.main import main; main()"
-        subprocess.run(
+        before = committed_end(self.bootstrap, self.topics.lists)
+        publisher = subprocess.Popen(
             ["nice", "-n", "19", sys.executable, "-c", command, "list", "publish", str(path)],
             env=environment,
-            check=True,
-            timeout=PUBLISH_S_MAX,
             stdout=subprocess.DEVNULL,
+            start_new_session=True,
         )
+        try:
+            end = time.monotonic() + PUBLISH_S_MAX
+            while committed_end(self.bootstrap, self.topics.lists) == before:
+                if publisher.poll() or time.monotonic() > end:
+                    raise ChildFailed("the list was not published")
+                time.sleep(0.05)
+            return time.time_ns() // 1_000_000
+        finally:
+            publisher.kill()
+            publisher.wait()

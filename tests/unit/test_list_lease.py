@@ -61,6 +61,13 @@ def test_a_list_that_takes_away_after_one_that_added_ends_both_older_ones() -> N
     assert lease.holds(3, 5.0)
 
 
+def test_an_answer_to_an_older_question_takes_no_time_away() -> None:
+    lease = Lease()
+    answered(lease, at=10.0, in_force=1, newest=2, adds_since=1)
+    answered(lease, at=4.0, in_force=2, newest=2, adds_since=1)
+    assert lease.holds(1, 10.0 + LEASE_S)
+
+
 def test_a_lost_lease_is_not_given_back_to_a_list_that_is_not_in_force_any_more() -> None:
     lease = Lease()
     answered(lease, at=0.0, in_force=1, newest=1, adds_since=1)

@@ -78,7 +78,6 @@ class ListFeed:
         self._next = {self._lists: 0, self._schemas: 0}
         # How far control.lists was read for the view in use.
         self._held_to = 0
-        self._word: float | None = None
         # When the question was sent whose ends were all read up to.
         self._read_to_end: float | None = None
         self._lease = Lease()
@@ -113,7 +112,7 @@ class ListFeed:
 
     def lease_age(self, now_monotonic: float) -> float:
         """Seconds since the question was sent on which the lease rests; infinite without one."""
-        return float("inf") if self._word is None else now_monotonic - self._word
+        return self._lease.age(now_monotonic)
 
     def lease_ok(self, now_monotonic: float) -> bool:
         """True if data may be let out under `version` now. Compare with `time.monotonic()`."""
@@ -163,7 +162,7 @@ class ListFeed:
 
     async def stop(self) -> None:
         """Stop following; the lease ends with it."""
-        self._lose()
+        self._lease.lose()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -202,7 +201,7 @@ class ListFeed:
                 self._trouble = f"Kafka: {str(error) or type(error).__name__}"
                 _log.warning("list feed interrupted", error_type=type(error).__name__)
             except Exception as error:  # an unknown fault ends the lease, never the trying
-                self._lose()
+                self._lease.lose()
                 self._trouble = f"list feed failed: {type(error).__name__}"
                 _log.error("list feed failed", exc_info=error)
             await asyncio.sleep(RETRY_S)
@@ -246,7 +245,7 @@ class ListFeed:
         shorter = [each.topic for each, end in ends.items() if self._next[each] > end]
         if shorter:
             # Cut or made anew: what was read is no longer what the others read.
-            self._lose()
+            self._lease.lose()
             self._view.block(f"{' and '.join(shorter)} is shorter than what was read of it")
             _log.error("topic is shorter than what was read of it", topics=shorter)
             self._begin_again(consumer)
@@ -301,15 +300,10 @@ class ListFeed:
 
     def _renew(self, sent: float) -> None:
         """Kafka said to a question of `sent` that control.lists ends where it was read to."""
-        self._word = sent
-        if self._view.blocked:
-            return
-        newest = self._view.newest[0] if self._view.newest else 0
-        self._lease.renew(sent, self._number(), newest, self._view.adds_since)
-
-    def _lose(self) -> None:
-        self._word = None
-        self._lease.lose()
+        self._lease.heard(sent)
+        if not self._view.blocked:
+            newest = self._view.newest[0] if self._view.newest else 0
+            self._lease.renew(sent, self._number(), newest, self._view.adds_since)
 
     async def _read_to(self, consumer: AIOKafkaConsumer, ends: Mapping[Any, int]) -> None:
         """Read up to `ends`. Raises TimeoutError if nothing comes for CATCH_UP_S."""

@@ -18,6 +18,7 @@ class Lease:
 
     def __init__(self) -> None:
         self._words: dict[int, float] = {}
+        self._asked: float | None = None
         # The newest list that was known when Kafka was asked, and since when.
         self._newest: tuple[int, float] = (0, float("-inf"))
 
@@ -25,6 +26,15 @@ class Lease:
         """True if the last word on list `number` is recent enough."""
         word = self._words.get(number)
         return word is not None and 0 <= now - word <= LEASE_S
+
+    def age(self, now: float) -> float:
+        """Seconds since the newest question that was answered was sent; infinite without one."""
+        return float("inf") if self._asked is None else now - self._asked
+
+    def heard(self, sent: float) -> None:
+        """Kafka answered a question of `sent`; whether a list may be used is not said."""
+        # Answers may be taken in another order than the questions were sent.
+        self._asked = max(sent, self._asked or sent)
 
     def renew(self, sent: float, in_force: int, newest: int, adds_since: int) -> None:
         """Kafka answered a question of `sent`: `newest` is the end of the lists.
@@ -39,9 +49,10 @@ class Lease:
         words = {number: word for number, word in self._words.items() if sent - word <= LEASE_S}
         for number in {in_force, *words}:
             if oldest <= number <= newest:
-                words[number] = sent
+                words[number] = max(sent, words.get(number, sent))
         self._words = words
 
     def lose(self) -> None:
         """Nothing may be used until Kafka answers again."""
         self._words.clear()
+        self._asked = None
