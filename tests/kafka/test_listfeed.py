@@ -489,6 +489,40 @@ async def test_while_a_newer_list_waits_the_old_one_may_be_used_only_if_nothing_
     await until(lambda: feed.holds(2))
 
 
+@pytest.mark.parametrize(("adds", "followed"), [(True, False), (False, False), (True, True)])
+async def test_while_a_change_is_read_part_by_part_the_old_list_holds_only_if_it_only_adds(
+    world: World, feed: ListFeed, monkeypatch: pytest.MonkeyPatch, adds: bool, followed: bool
+) -> None:
+    """`followed`: another list lies behind the change, and nobody knows yet what it takes away."""
+    await world.publish(made.bus(), made.purpose("relief"))
+    await until(lambda: feed.holds(1))
+    rows = [made.purpose(f"p-{number:05d}", title="长" * 450) for number in range(1200)]
+    others = [] if adds else [made.purpose("relief", title="another title")]
+    _, records = world.change(*rows, *others)
+    assert len(records) >= 3
+    held: list[bool] = []
+    real = feed._keep_word
+
+    async def keep_word(consumer: Any, asked: float, *, read: bool) -> float:
+        # As slow as a reader beside busy lanes: longer than the lease in all.
+        for _ in range(5):
+            await asyncio.sleep(LEASE_S / 10)
+            asked = await real(consumer, asked, read=read)
+            held.append(feed.holds(1))
+        return asked
+
+    monkeypatch.setattr(feed, "_keep_word", keep_word)
+    behind = [records[0]] if followed else []
+    await world.write(world.topics.lists, *every([*records, *behind]))
+    await until(lambda: len(held) >= 5 * len(records), 30)
+    # After the last part only the marker of the transaction is unread.
+    of_parts = held[: 5 * (len(records) - 1)]
+    assert held[0]
+    assert all(of_parts) if adds and not followed else not held[5 * len(records) - 1]
+    monkeypatch.undo()
+    await until(lambda: feed.holds(2))
+
+
 async def test_what_came_while_schemas_are_read_is_known_before_the_rest_of_them(
     world: World, feed: ListFeed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -498,14 +532,16 @@ async def test_what_came_while_schemas_are_read_is_known_before_the_rest_of_them
     await until(lambda: feed.holds(1))
     real, published = feed._keep_word, 0
 
-    async def keep_word(consumer: Any) -> None:
+    async def keep_word(consumer: Any, asked: float, *, read: bool) -> float:
         nonlocal published
         published += 1
         if published == 1:
             await world.publish(made.purpose("relief", title="another title"))
-        await real(consumer)
-        seen.append(feed.holds(1))
-        await asyncio.sleep(LEASE_S / 4)
+        asked = await real(consumer, asked, read=read)
+        if read:
+            seen.append(feed.holds(1))
+            await asyncio.sleep(LEASE_S / 4)
+        return asked
 
     seen: list[bool] = []
     monkeypatch.setattr(feed, "_keep_word", keep_word)
@@ -531,7 +567,7 @@ async def test_what_was_taken_before_the_connection_broke_is_not_taken_twice(
     await feed.wait_ready()
     broken = 0
 
-    async def breaks(*_: Any) -> None:
+    async def breaks(*_: Any, **__: Any) -> None:
         nonlocal broken
         broken += 1
         raise TimeoutError

@@ -284,3 +284,53 @@ def test_signature_bytes_have_one_text() -> None:
     record["signature"] = text[:-3] + other + "=="
     with pytest.raises(Rejected):
         decode_change(rfc8785.dumps(record), KEY.verify)
+
+
+def test_a_change_says_whether_it_only_adds_and_a_reader_knows_since_which_list() -> None:
+    assembler = Assembler(KEY.verify)
+    since, version = [], None
+    for rows in (ROWS, (made.purpose("a"),), (made.duty(),), (made.negative(),), many(1)):
+        for record in published(version, *rows):
+            version = assembler.add(record)
+        since.append(assembler.adds_since)
+    assert since == [1, 1, 1, 4, 4]
+
+
+@pytest.mark.parametrize("row", [made.negative(), made.purpose(title="另一名称")])
+def test_a_change_that_falsely_says_that_it_only_adds_is_refused(row: Any) -> None:
+    version = first()
+    _, (part,) = make_change(version, (row,), (), made.EFFECTIVE_MS)
+    assert not part.adds
+    with pytest.raises(Rejected, match="does more"):
+        apply(version, [encode_change(replace(part, adds=True), KEY)], KEY.verify)
+
+
+def test_neither_a_first_list_nor_a_snapshot_can_say_that_it_only_adds() -> None:
+    version, (part,) = make_change(None, ROWS, (), made.EFFECTIVE_MS)
+    with pytest.raises(Rejected, match="does more"):
+        apply(None, [encode_change(replace(part, adds=True), KEY)], KEY.verify)
+    (snapshot,) = make_snapshot(version)
+    with pytest.raises(Rejected, match="says that it adds"):
+        apply(None, [encode_change(replace(snapshot, adds=True), KEY)], KEY.verify)
+
+
+def test_parts_that_disagree_on_whether_they_only_add_are_no_change() -> None:
+    version = first()
+    _, parts = make_change(version, many(1200), (), made.EFFECTIVE_MS)
+    records = [encode_change(replace(part, adds=part.part == 0), KEY) for part in parts]
+    with pytest.raises(Rejected, match="does not follow part 0"):
+        apply(version, records, KEY.verify)
+
+
+@pytest.mark.parametrize("adds", [True, False])
+def test_the_parts_still_missing_are_told_only_of_a_change_that_only_adds(adds: bool) -> None:
+    version = first()
+    others = () if adds else (made.negative(),)
+    records = published(version, *many(1200), *others)
+    assert len(records) > 2
+    assembler = Assembler(KEY.verify, version)
+    missing = []
+    for record in records:
+        assembler.add(record)
+        missing.append(assembler.additions_missing)
+    assert missing == (list(range(len(records)))[::-1] if adds else [0] * len(records))

@@ -51,7 +51,8 @@ class Change:
     """One part (0-based `part` of `parts`) of the step from the list `previous` to version `n`.
 
     `previous` and `list_digest` are list hashes in hex; `effective_ms` is milliseconds since 1970.
-    A `snapshot` repeats version `n` whole, for readers that hold nothing.
+    A `snapshot` repeats version `n` whole, for readers that hold nothing. `adds` says that version
+    `n` only adds to the one before (`additions`), which readers find true or refuse the change.
     """
 
     n: int
@@ -63,6 +64,7 @@ class Change:
     list_digest: str
     effective_ms: int
     snapshot: bool = False
+    adds: bool = False
     #: Hashes of `upserts`, where they were worked out already.
     digests: tuple[bytes, ...] = field(default=(), repr=False, compare=False)
 
@@ -79,6 +81,7 @@ class Change:
             "list_digest": self.list_digest,
             "effective_ms": self.effective_ms,
             "snapshot": self.snapshot,
+            "adds": self.adds,
         }
 
 
@@ -120,6 +123,7 @@ class _Envelope(BaseModel):
     list_digest: str = Field(pattern=r"^[0-9a-f]{64}$")
     effective_ms: int = Field(ge=0)
     snapshot: bool
+    adds: bool
 
 
 class _Seal(BaseModel):
@@ -164,6 +168,7 @@ def decoding(data: bytes, verify: Verify, held: ListVersion | None = None) -> St
         list_digest=envelope.list_digest,
         effective_ms=envelope.effective_ms,
         snapshot=envelope.snapshot,
+        adds=envelope.adds,
         digests=tuple(digests),
     )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from shutong_core.domain.additions import only_adds
 from shutong_core.domain.canonical import canonical
 from shutong_core.domain.changerecords import (
     PART_BYTES_MAX,
@@ -74,7 +75,17 @@ def make_change(
         effective_ms = max(effective_ms, previous.effective_ms)
     version = next_version(previous, upserts, removals, effective_ms)
     before = previous.digest.hex() if previous else NO_PREVIOUS
-    whole = Change(version.number, 0, 1, before, (), (), version.digest.hex(), version.effective_ms)
+    whole = Change(
+        n=version.number,
+        part=0,
+        parts=1,
+        previous=before,
+        upserts=(),
+        removals=(),
+        list_digest=version.digest.hex(),
+        effective_ms=version.effective_ms,
+        adds=previous is not None and run(only_adds(previous, version)),
+    )
     return version, _parts(whole, upserts, removals)
 
 
@@ -131,6 +142,7 @@ class Assembler:
         self._version = version
         self._known = known
         self._waiting: list[Change] = []
+        self._adds_since = 0
 
     @property
     def version(self) -> ListVersion | None:
@@ -141,6 +153,17 @@ class Assembler:
     def waiting(self) -> int:
         """Parts of an unfinished change that were taken."""
         return len(self._waiting)
+
+    @property
+    def adds_since(self) -> int:
+        """Number of the oldest list to which `version` only adds; its own where it does more."""
+        return self._adds_since
+
+    @property
+    def additions_missing(self) -> int:
+        """Parts that an unfinished change still needs, if it says that it only adds; else 0."""
+        waiting = self._waiting
+        return waiting[0].parts - len(waiting) if waiting and waiting[0].adds else 0
 
     def add(self, data: bytes) -> ListVersion | None:
         """The new version if this record completes one, else None.
@@ -161,7 +184,13 @@ class Assembler:
         parts, self._waiting = self._waiting, []
         if change.snapshot and self._version is not None:
             return None  # repeats what is held: its hash was compared in _check_place
-        self._version = yield from _taking(self._version, parts)
+        held = self._version
+        version = yield from _taking(held, parts)
+        if change.adds and not (held and (yield from only_adds(held, version))):
+            raise Rejected(f"change {change.n} says that it only adds, and does more")
+        self._version = version
+        if not change.adds:
+            self._adds_since = version.number
         self._known = None
         return self._version
 
@@ -169,6 +198,8 @@ class Assembler:
         held = self._version
         number = held.number if held else 0
         if change.snapshot:
+            if change.adds:
+                raise Rejected(f"snapshot {change.n} says that it adds")
             known = held is None or (number, held.digest.hex()) == (change.n, change.list_digest)
             if not known or change.previous != change.list_digest or change.removals:
                 raise Rejected(f"snapshot {change.n} is not of the list held, which is {number}")
@@ -180,7 +211,7 @@ class Assembler:
             raise Rejected(f"change {change.n} takes effect before the list that is held")
         if change.part == 0:
             return
-        same = ("n", "parts", "previous", "list_digest", "effective_ms", "snapshot")
+        same = ("n", "parts", "previous", "list_digest", "effective_ms", "snapshot", "adds")
         first = self._waiting[0] if self._waiting else None
         if (
             first is None

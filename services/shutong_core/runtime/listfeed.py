@@ -76,8 +76,6 @@ class ListFeed:
         self._reread_at, self._reread_s = 0.0, REREAD_S_MIN
         self._repeats_known, self._trust_known = 0, trust_mark()
         self._next = {self._lists: 0, self._schemas: 0}
-        # How far control.lists was read for the view in use.
-        self._held_to = 0
         # When the question was sent whose ends were all read up to.
         self._read_to_end: float | None = None
         self._lease = Lease()
@@ -288,7 +286,6 @@ class ListFeed:
             self._view.block(fresh.gone_back or fresh.problem or "the list held is not usable")
         else:
             self._view = fresh
-            self._held_to = self._next[self._lists]
         if self._view.blocked:
             _log.error("control.lists read again, still not usable", problem=self._view.problem)
         else:
@@ -345,14 +342,12 @@ class ListFeed:
             some = records[start : start + SCHEMAS_BETWEEN]
             await in_slices(_adding_schemas(view, some))
             self._next[self._schemas] = some[-1].offset + 1
-            if self._monotonic() - asked > ASK_EVERY_MS / 1000:
-                asked = self._monotonic()
-                await self._keep_word(consumer)
+            asked = await self._keep_word(consumer, asked, read=True)
 
     async def _take_changes(
         self, consumer: AIOKafkaConsumer, records: Sequence[ConsumerRecord]
     ) -> None:
-        view = self._fresh or self._view
+        view, asked = self._fresh or self._view, self._monotonic()
         for record in records:
             refused = view.refused
             await in_slices(view.adding_change(record.value))
@@ -361,27 +356,27 @@ class ListFeed:
                 _log.error(
                     "record of control.lists refused", offset=record.offset, problem=view.problem
                 )
+            asked = await self._keep_word(consumer, asked, read=False)
         await self._pass(consumer, self._lists)
-        if self._fresh is None:
-            self._held_to = self._next[self._lists]
 
-    async def _keep_word(self, consumer: AIOKafkaConsumer) -> None:
-        """Renew the word on the list in force while many schemas are read.
+    async def _keep_word(self, consumer: AIOKafkaConsumer, asked: float, *, read: bool) -> float:
+        """Renew the words while much is read, unless Kafka was `asked` just now.
 
-        Only if control.lists ends where it was read to; what came meanwhile is read now.
+        Only if nothing of control.lists is unread but the rest of a change that only adds: so many
+        records and the marker of their transaction. `read`: what came meanwhile is read first.
+        Returns when Kafka was asked last.
         """
         sent = self._monotonic()
+        if self._fresh is not None or sent - asked <= ASK_EVERY_MS / 1000:
+            return asked
         async with asyncio.timeout(ANSWER_S):
-            ends = await consumer.end_offsets([self._lists])
-        if self._fresh is not None:
-            return
-        while self._held_to < ends[self._lists]:
-            before = self._held_to
+            end = (await consumer.end_offsets([self._lists]))[self._lists]
+        if read and self._next[self._lists] < end:
             await self._read(consumer, FETCH_WAIT_MS, self._lists)
-            if self._held_to == before:
-                return
-        if self._held_to == ends[self._lists]:
+        missing = self._view.additions_missing
+        if end == self._next[self._lists] + (missing and missing + 1):
             self._renew(sent)
+        return sent
 
     async def _settle(self) -> None:
         if self._view.settle():

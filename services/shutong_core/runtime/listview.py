@@ -16,7 +16,6 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Literal, NamedTuple
 
-from shutong_core.domain.additions import only_adds
 from shutong_core.domain.canonical import canonical
 from shutong_core.domain.catalogue import Dataset
 from shutong_core.domain.changes import Assembler
@@ -59,7 +58,6 @@ class ListView:
         # SHA-256 of key and value -> the registration in them.
         self._registrations: dict[bytes, Registration] = {}
         self._known_registrations = before._registrations if before else {}
-        self._adds_since = 0
         self._version: ListVersion | None = None
         self._waiting: ListVersion | None = None
         # What the waiting list names and was not registered when it came.
@@ -97,7 +95,12 @@ class ListView:
     @property
     def adds_since(self) -> int:
         """Number of the oldest list to which `newest` only adds; its own where it changes more."""
-        return self._adds_since
+        return self._assembler.adds_since
+
+    @property
+    def additions_missing(self) -> int:
+        """Records that a change under way still needs, if it says that it only adds; else 0."""
+        return self._assembler.additions_missing
 
     @property
     def blocked(self) -> bool:
@@ -155,7 +158,6 @@ class ListView:
         if value is None:
             self._refuse("a record of control.lists is null")
             return
-        before = self._assembler.version
         try:
             version = yield from self._assembler.adding(value)
         except Rejected as error:
@@ -163,9 +165,7 @@ class ListView:
             self._weigh(value, str(error))
             return
         if version is not None:
-            adds = before is not None and (yield from only_adds(before, version))
             unresolved = yield from self._naming_unknown(version)
-            self._adds_since = self._adds_since if adds else version.number
             self._waiting, self._unresolved = version, unresolved
             self._compare(version)
             if self._doubt is not None and version.number >= self._doubt[0]:
