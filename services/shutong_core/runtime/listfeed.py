@@ -79,6 +79,7 @@ class ListFeed:
         # When the question was sent whose ends were all read up to.
         self._read_to_end: float | None = None
         self._lease = Lease()
+        self._asked = float("-inf")
         self._trouble: str | None = "nothing read yet"
         self._changed = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
@@ -237,7 +238,7 @@ class ListFeed:
 
     async def _round(self, consumer: AIOKafkaConsumer) -> None:
         """Ask for the ends, read up to them, renew the lease, wait for news."""
-        sent = self._monotonic()
+        sent = self._asked = self._monotonic()
         async with asyncio.timeout(ANSWER_S):
             ends = await consumer.end_offsets([self._lists, self._schemas])
         shorter = [each.topic for each, end in ends.items() if self._next[each] > end]
@@ -337,17 +338,17 @@ class ListFeed:
     async def _take_schemas(
         self, consumer: AIOKafkaConsumer, records: Sequence[ConsumerRecord]
     ) -> None:
-        view, asked = self._fresh or self._view, self._monotonic()
+        view = self._fresh or self._view
         for start in range(0, len(records), SCHEMAS_BETWEEN):
             some = records[start : start + SCHEMAS_BETWEEN]
             await in_slices(_adding_schemas(view, some))
             self._next[self._schemas] = some[-1].offset + 1
-            asked = await self._keep_word(consumer, asked, read=True)
+            await self._keep_word(consumer, read=True)
 
     async def _take_changes(
         self, consumer: AIOKafkaConsumer, records: Sequence[ConsumerRecord]
     ) -> None:
-        view, asked = self._fresh or self._view, self._monotonic()
+        view = self._fresh or self._view
         for record in records:
             refused = view.refused
             await in_slices(view.adding_change(record.value))
@@ -356,19 +357,19 @@ class ListFeed:
                 _log.error(
                     "record of control.lists refused", offset=record.offset, problem=view.problem
                 )
-            asked = await self._keep_word(consumer, asked, read=False)
+            await self._keep_word(consumer, read=False)
         await self._pass(consumer, self._lists)
 
-    async def _keep_word(self, consumer: AIOKafkaConsumer, asked: float, *, read: bool) -> float:
-        """Renew the words while much is read, unless Kafka was `asked` just now.
+    async def _keep_word(self, consumer: AIOKafkaConsumer, *, read: bool) -> None:
+        """Renew the words while much is read, unless Kafka was asked just now.
 
         Only if nothing of control.lists is unread but the rest of a change that only adds: so many
         records and the marker of their transaction. `read`: what came meanwhile is read first.
-        Returns when Kafka was asked last.
         """
         sent = self._monotonic()
-        if self._fresh is not None or sent - asked <= ASK_EVERY_MS / 1000:
-            return asked
+        if self._fresh is not None or sent - self._asked <= ASK_EVERY_MS / 1000:
+            return
+        self._asked = sent
         async with asyncio.timeout(ANSWER_S):
             end = (await consumer.end_offsets([self._lists]))[self._lists]
         if read and self._next[self._lists] < end:
@@ -376,7 +377,6 @@ class ListFeed:
         missing = self._view.additions_missing
         if end == self._next[self._lists] + (missing and missing + 1):
             self._renew(sent)
-        return sent
 
     async def _settle(self) -> None:
         if self._view.settle():
