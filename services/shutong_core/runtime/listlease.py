@@ -39,15 +39,15 @@ class Lease:
     def renew(self, sent: float, in_force: int, newest: int, adds_since: int) -> None:
         """Kafka answered a question of `sent`: `newest` is the end of the lists.
 
-        `in_force` is the list of this process, which may still be reading what `newest` names;
-        `adds_since` the oldest list to which `newest` only adds.
+        `in_force` is the list of this process, which may still be reading what `newest` names, and
+        has the word on it already then; `adds_since` the oldest list to which `newest` only adds.
         """
         if newest != self._newest[0]:
             self._newest = (newest, sent)
         in_time = sent - self._newest[1] <= TAKING_UP_S_MAX
         oldest = adds_since if in_time else newest
         words = {number: word for number, word in self._words.items() if sent - word <= LEASE_S}
-        for number in {in_force, *words}:
+        for number in {in_force, newest, *words}:
             if oldest <= number <= newest:
                 words[number] = max(sent, words.get(number, sent))
         self._words = words
