@@ -81,10 +81,10 @@ def _round(bench: Bench, n: int) -> Switched:
 
 
 def _switched(found: Sequence[audittrail.Block], began_ms: int, committed_ms: int) -> Switched:
-    """Gaps of the lanes: in the ten seconds before the publisher started, and from just before its
-    commit to the end. What comes between is the publisher at work on this same machine."""
+    """Gaps of the lanes: in the ten seconds before the publisher started, and from its commit
+    to the end. What comes between is the publisher at work on this same machine."""
     end_ms = max(block.written_ms for block in found)
-    around = audittrail.gaps_ms(found, committed_ms - 200, end_ms)
+    around = audittrail.gaps_ms(found, committed_ms, end_ms)
     before = audittrail.gaps_ms(found, began_ms - 10_000, began_ms)
     return Switched(
         before_ms=max(before.values()),

@@ -452,7 +452,7 @@ async def test_a_list_that_is_known_but_not_taken_up_ends_the_lease_of_the_old_o
     await until(lambda: feed.holds(1))
     stopped = asyncio.Event()
 
-    async def never(_steps: Any) -> None:
+    async def never(_steps: Any, **_: Any) -> None:
         stopped.set()
         await asyncio.Event().wait()
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from shutong_core.domain.steps import Steps
-from shutong_core.runtime.slices import SLICE_S_MAX, SLICE_S_MIN, in_slices
+from shutong_core.runtime.slices import BRISK, GENTLE, in_slices
 
 
 class Clock:
@@ -38,10 +38,12 @@ async def alongside(clock: Clock, each_s: float, seen: list[float]) -> None:
         await asyncio.sleep(0)
 
 
-async def sliced(each_s: float) -> tuple[list[float], list[float]]:
+async def sliced(
+    each_s: float, pace: tuple[float, float] = BRISK
+) -> tuple[list[float], list[float]]:
     clock, done, seen = Clock(), [], []  # type: ignore[var-annotated]
     other = asyncio.create_task(alongside(clock, each_s, seen))
-    assert await in_slices(work(clock, 0.001, 100, done), clock) == "done"
+    assert await in_slices(work(clock, 0.001, 100, done), clock, pace=pace) == "done"
     other.cancel()
     return done, seen
 
@@ -53,14 +55,21 @@ def longest_run(done: list[float], seen: list[float]) -> int:
 
 
 @pytest.mark.parametrize(
-    ("others_s", "steps"),
-    [(0.0, SLICE_S_MIN), (0.010, 0.010), (1.0, SLICE_S_MAX)],
+    ("others_s", "pace", "slice_s"),
+    [
+        (0.0, BRISK, BRISK[0]),
+        (0.010, BRISK, 0.010),
+        (1.0, BRISK, BRISK[1]),
+        (0.0, GENTLE, GENTLE[0]),
+        (0.003, GENTLE, 0.003),
+        (1.0, GENTLE, GENTLE[1]),
+    ],
 )
-async def test_a_slice_is_as_long_as_what_the_others_take_within_limits(
-    others_s: float, steps: float
+async def test_a_slice_is_as_long_as_what_the_others_take_within_the_limits_of_its_pace(
+    others_s: float, pace: tuple[float, float], slice_s: float
 ) -> None:
-    done, seen = await sliced(others_s)
-    assert longest_run(done, seen) == pytest.approx(steps * 1000, abs=1)
+    done, seen = await sliced(others_s, pace)
+    assert longest_run(done, seen) == pytest.approx(slice_s * 1000, abs=1)
 
 
 async def test_the_others_run_while_there_is_work() -> None:

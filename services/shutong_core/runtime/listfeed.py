@@ -33,7 +33,7 @@ from shutong_core.domain.version import ListVersion
 from shutong_core.runtime.consumers import stop_consumer
 from shutong_core.runtime.listlease import LEASE_S, Lease
 from shutong_core.runtime.listview import ListView, Verify
-from shutong_core.runtime.slices import in_slices
+from shutong_core.runtime.slices import BRISK, GENTLE, in_slices
 from shutong_core.wire.schemarecords import Registry
 from shutong_core.wire.schemas import Schema
 from shutong_core.wire.topics import Topics
@@ -341,7 +341,7 @@ class ListFeed:
         view = self._fresh or self._view
         for start in range(0, len(records), SCHEMAS_BETWEEN):
             some = records[start : start + SCHEMAS_BETWEEN]
-            await in_slices(_adding_schemas(view, some))
+            await in_slices(_adding_schemas(view, some), pace=GENTLE)
             self._next[self._schemas] = some[-1].offset + 1
             await self._keep_word(consumer, read=True)
 
@@ -351,7 +351,9 @@ class ListFeed:
         view = self._fresh or self._view
         for record in records:
             refused = view.refused
-            await in_slices(view.adding_change(record.value))
+            # The list in force may be used meanwhile, if this one only adds: no haste then.
+            pace = GENTLE if view.additions_missing else BRISK
+            await in_slices(view.adding_change(record.value), pace=pace)
             self._next[self._lists] = record.offset + 1
             if view.refused > refused and self._fresh is None:
                 _log.error(
