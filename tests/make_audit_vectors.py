@@ -17,8 +17,12 @@ from audit_samples import CLUSTER, PUBLISHER, filled, sample_lane
 from shutong_core.audit.access import AccessChain, Act, event_hash
 from shutong_core.audit.block import header_hash, id_hash, parse_body, parse_header, row_digest
 from shutong_core.audit.chain import Segment, extend, genesis, territory_genesis
+from shutong_core.audit.checkpoint import AUDIT, Checkpoint, TreeName
 from shutong_core.audit.intake import Refused, RequestReceipt, Taken, encode_request_receipt
+from shutong_core.audit.merkle import leaf_hash, root_of
 from shutong_core.audit.receipts import DeliveryReceipt, encode_receipt
+from shutong_core.audit.rowtree import block_leaf, prove_row, row_root
+from shutong_core.audit.signednote import Algorithm, NoteKey, cosign, with_signatures
 from shutong_core.domain.reasons import Reason
 from shutong_core.wire.busrecords import BusCodec
 
@@ -221,12 +225,50 @@ def access() -> dict[str, Any]:
     return {"events": events}
 
 
+def trees() -> dict[str, Any]:
+    """The tree of the lane in audit-block.json, one row with its proof, a cosigned checkpoint."""
+    lane = sample_lane(3, rows=6)
+    bodies = [parse_body(block.body) for block in lane.blocks]
+    roots = [row_root(body) for body in bodies]
+    leaves = [
+        leaf_hash(block_leaf(block.header, root))
+        for block, root in zip(lane.blocks, roots, strict=True)
+    ]
+    tree = TreeName(CLUSTER, AUDIT, lane.lane)
+    log = Ed25519PrivateKey.from_private_bytes(SIGNING_SEED)
+    witness = Ed25519PrivateKey.from_private_bytes(SIGNING_SEED[::-1])
+    key = tree.key(log.public_key().public_bytes_raw())
+    theirs = NoteKey(
+        "witness.example", witness.public_key().public_bytes_raw(), Algorithm.COSIGNATURE
+    )
+    note = Checkpoint(tree.origin, len(leaves), root_of(leaves)).sign(key, log.sign)
+    cosigned = with_signatures(note, [cosign(note.text, theirs, witness.sign, AT_MS // 1000)])
+    proof = prove_row(bodies[1], 1, 4)
+    return {
+        "row_roots": [root.hex() for root in roots],
+        "leaf_hashes": [leaf.hex() for leaf in leaves],
+        "root": root_of(leaves).hex(),
+        "row": {
+            "block": 2,
+            "index": proof.index,
+            "rows": proof.rows,
+            "data": proof.row.hex(),
+            "salt": proof.salt.hex(),
+            "path": [each.hex() for each in proof.path],
+        },
+        "log_key": key.vkey,
+        "witness_key": theirs.vkey,
+        "checkpoint": cosigned.encode().decode(),
+    }
+
+
 VECTORS = {
     "block": blocks,
     "chain": chains,
     "digests": digests,
     "receipts": receipts,
     "access": access,
+    "trees": trees,
 }
 
 

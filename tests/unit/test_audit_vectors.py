@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 import make_audit_vectors
 
@@ -226,3 +228,101 @@ def test_access_events_hold_the_hash_of_the_one_before():
         assert event[44:76] == previous
         previous = hashlib.sha256(event).digest()
         assert each["hash"] == previous.hex()
+
+
+def _mth(hashes: list[bytes]) -> bytes:
+    if len(hashes) == 1:
+        return hashes[0]
+    half = 1
+    while half * 2 < len(hashes):
+        half *= 2
+    return hashlib.sha256(b"\x01" + _mth(hashes[:half]) + _mth(hashes[half:])).digest()
+
+
+def _row_salts(salt: str, rows: int) -> list[bytes]:
+    assert rows <= 510
+    info = _s("shutong-row-salt-v1") + struct.pack(">I", 0)
+    stream = HKDF(SHA256(), 255 * 32, None, info).derive(bytes.fromhex(salt))
+    return [stream[16 * row : 16 * row + 16] for row in range(rows)]
+
+
+def _rows(says) -> list[bytes]:
+    """Rows of a block as the page on proofs encodes them, from what audit-block.json says."""
+    found = []
+    for section in says["inputs"]:
+        for number, row in enumerate(section["rows"]):
+            verdicts = {}
+            for column in section["grants"]:
+                if number in column["allowed_rows"]:
+                    k = column["first_k"] + column["allowed_rows"].index(number)
+                    verdicts[column["grant"]] = struct.pack(">BQ", 1, k)
+                if any(first <= number < end for first, end in column["deferred"]):
+                    verdicts[column["grant"]] = b"\x03"
+            for grant, reason, first, end in section["withheld"]:
+                if first <= number < end:
+                    verdicts[grant] = bytes((2, reason))
+            found.append(
+                _s(section["dataset"])
+                + _s(section["loading"])
+                + struct.pack(">Q", row["offset"])
+                + _s(row["publisher"])
+                + bytes((row["operation"], row["refusal"]))
+                + bytes.fromhex(row["digest"])
+                + struct.pack(">H", len(verdicts))
+                + b"".join(_s(grant) + verdicts[grant] for grant in sorted(verdicts))
+            )
+    return found
+
+
+def test_trees_are_what_the_page_says():
+    vectors, blocks = _load("trees"), _load("block")["blocks"]
+    leaves = []
+    for block, row_root in zip(blocks, vectors["row_roots"], strict=True):
+        rows = _rows(block["says"])
+        salts = _row_salts(block["says"]["salt"], len(rows))
+        salted = [b"\x00" + salt + row for salt, row in zip(salts, rows, strict=True)]
+        assert _mth([hashlib.sha256(each).digest() for each in salted]).hex() == row_root
+        leaf = bytes.fromhex(block["header"]) + bytes.fromhex(row_root)
+        leaves.append(hashlib.sha256(b"\x00" + leaf).digest())
+    assert [leaf.hex() for leaf in leaves] == vectors["leaf_hashes"]
+    assert _mth(leaves).hex() == vectors["root"]
+
+
+def test_a_shown_row_leads_to_its_root_as_the_page_says():
+    vectors = _load("trees")
+    row = vectors["row"]
+    found = hashlib.sha256(
+        b"\x00" + bytes.fromhex(row["salt"]) + bytes.fromhex(row["data"])
+    ).digest()
+    path = [bytes.fromhex(each) for each in row["path"]]
+    index, last = row["index"], row["rows"] - 1
+    while last:
+        if index % 2 or index != last:
+            beside = path.pop(0)
+            pair = beside + found if index % 2 else found + beside
+            found = hashlib.sha256(b"\x01" + pair).digest()
+        index, last = index // 2, last // 2
+    assert not path
+    assert found.hex() == vectors["row_roots"][row["block"] - 1]
+
+
+def test_a_checkpoint_is_signed_as_the_page_says():
+    vectors = _load("trees")
+    text, _, lines = vectors["checkpoint"].rpartition("\n\n")
+    text += "\n"
+    origin, size, root = text.splitlines()
+    says = _load("block")["blocks"][0]["says"]
+    assert origin == f"{says['cluster']}/audit/{says['lane']}"
+    assert int(size) == len(vectors["leaf_hashes"])
+    assert base64.b64decode(root).hex() == vectors["root"]
+    for line, vkey in zip(
+        lines.splitlines(), (vectors["log_key"], vectors["witness_key"]), strict=True
+    ):
+        dash, name, encoded = line.split(" ")
+        signature, typed = base64.b64decode(encoded), base64.b64decode(vkey.split("+", 2)[2])
+        assert (dash, name) == ("\u2014", vkey.partition("+")[0])
+        assert signature[:4] == hashlib.sha256(name.encode() + b"\n" + typed).digest()[:4]
+        message = text
+        if typed[0] == 4:
+            message = f"cosignature/v1\ntime {int.from_bytes(signature[4:12], 'big')}\n{text}"
+        Ed25519PublicKey.from_public_bytes(typed[1:]).verify(signature[-64:], message.encode())
