@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from shutong_core.domain.errors import Fatal, Rejected
+from shutong_core.runtime.durablefile import write_durably
 
 SECRET_BYTES = 32
 API_KEY_PREFIX = "stk_"
@@ -126,7 +127,7 @@ class Keyring:
             table = _read_texts(self.directory / "trust.json")
             if table.pop(key_id, None) is None:
                 raise Rejected(f"no trusted key has the id {key_id!r}")
-            _write(self.directory / "trust.json", _dump(table))
+            write_durably(self.directory / "trust.json", _dump(table))
         _log.info("public key no longer trusted", key_id=key_id)
 
     def trusted(self) -> dict[str, bytes]:
@@ -184,7 +185,7 @@ class Keyring:
         with self._locked():
             table = _read_texts(self.directory / "api-keys.json")
             table[hashlib.sha256(key.encode()).hexdigest()] = system
-            _write(self.directory / "api-keys.json", _dump(table))
+            write_durably(self.directory / "api-keys.json", _dump(table))
         _log.info("API key issued", system=system)
         return key
 
@@ -193,7 +194,7 @@ class Keyring:
         with self._locked():
             table = _read_texts(self.directory / "api-keys.json")
             kept = {digest: held for digest, held in table.items() if held != system}
-            _write(self.directory / "api-keys.json", _dump(kept))
+            write_durably(self.directory / "api-keys.json", _dump(kept))
         _log.info("API keys revoked", system=system, count=len(table) - len(kept))
         return len(table) - len(kept)
 
@@ -220,7 +221,7 @@ class Keyring:
                         f"密钥环 {self.directory} 缺少 master.key，请从备份恢复。"
                         f" The keyring {self.directory} lacks master.key: restore it from backup."
                     )
-                _write(path, secrets.token_bytes(SECRET_BYTES))
+                write_durably(path, secrets.token_bytes(SECRET_BYTES))
                 _log.warning("master key made: back it up", path=str(path))
         _refuse_open_to_others(path)
         master = path.read_bytes()
@@ -244,7 +245,7 @@ class Keyring:
                 # Trusted first: after a crash in between, a key remains that signs nothing. The
                 # other way round one would sign what nobody believes.
                 self._add_trust(name, _raw(private.public_key()))
-                _write(path, text)
+                write_durably(path, text)
                 made = True
         _refuse_open_to_others(path)
         try:
@@ -266,7 +267,7 @@ class Keyring:
         key_id = _key_id(name, public)
         table = _read_texts(self.directory / "trust.json")
         table[key_id] = base64.b64encode(public).decode()
-        _write(self.directory / "trust.json", _dump(table))
+        write_durably(self.directory / "trust.json", _dump(table))
         _log.info("public key trusted", key_id=key_id)
         return key_id
 
@@ -307,19 +308,3 @@ def _read_texts(path: Path) -> dict[str, str]:
 
 def _dump(table: dict[str, str]) -> bytes:
     return json.dumps(table, indent=1, sort_keys=True).encode() + b"\n"
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Replace the file in one step, mode 0600, on disk before it appears under its name."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-    scratch.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
