@@ -159,7 +159,7 @@ def test_a_crash_while_a_signing_key_is_made_leaves_none_that_is_not_trusted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash_at: int
 ) -> None:
     Keyring(tmp_path / "ring")
-    write, writes = keyring._write, 0
+    write, writes = keyring.write_durably, 0
 
     def crashing(path: Path, data: bytes) -> None:
         nonlocal writes
@@ -168,7 +168,7 @@ def test_a_crash_while_a_signing_key_is_made_leaves_none_that_is_not_trusted(
             raise InterruptedError
         write(path, data)
 
-    monkeypatch.setattr(keyring, "_write", crashing)
+    monkeypatch.setattr(keyring, "write_durably", crashing)
     with pytest.raises(InterruptedError):
         Keyring(tmp_path / "ring").signer("control")
     after = Keyring(tmp_path / "ring")
