@@ -115,14 +115,17 @@ class TreeStore(TreeReader):
         self._write(POSITION, json.dumps(position).encode())
         self._tidy(before)
 
-    def position(self) -> int | None:
-        """Offset in the topic after the last leaf signed, as stored; None if that is not known."""
+    def position(self) -> tuple[int, int] | None:
+        """(leaves, offset in the topic after the last of them) as stored; None if not known.
+
+        After a crash that may be of an earlier checkpoint than the one stored.
+        """
         try:
             found = json.loads((self.directory / POSITION).read_bytes())
-            size, offset = found["size"], found["next_offset"]
+            size, offset = int(found["size"]), int(found["next_offset"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return int(offset) if size == self.signed and isinstance(offset, int) else None
+        return (size, offset) if 0 <= size <= self.signed and offset >= 0 else None
 
     def _open(self) -> None:
         try:

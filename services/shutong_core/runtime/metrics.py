@@ -38,6 +38,7 @@ CounterName = Literal[
     "shutong_access_events_total",
     "shutong_list_changes_total",
     "shutong_kafka_errors_total",
+    "shutong_witness_requests_total",
 ]
 GaugeName = Literal[
     "shutong_list_number",
@@ -46,6 +47,12 @@ GaugeName = Literal[
     "shutong_lane_sequence",
     "shutong_lane_backlog_records",
     "shutong_lane_parked_inputs",
+    "shutong_lane_checkpoint_age_seconds",
+    "shutong_tree_leaves",
+    "shutong_tree_behind_offsets",
+    "shutong_tree_checkpoint_age_seconds",
+    "shutong_trees_halted",
+    "shutong_witnessed_trees",
     "shutong_ready",
 ]
 HistogramName = Literal[
@@ -133,6 +140,9 @@ METRICS: Mapping[MetricName, MetricSpec] = {
     "shutong_list_changes_total": _counter(
         "Changes read from control.lists, by outcome (applied or refused).", "outcome"
     ),
+    "shutong_witness_requests_total": _counter(
+        "Requests to cosign a checkpoint, by answer (cosigned or why not).", "answer"
+    ),
     "shutong_kafka_errors_total": _counter("Errors of Kafka clients, by type.", "error_type"),
     "shutong_list_number": _gauge("Number of the list version in force here."),
     "shutong_list_lease_age_seconds": _gauge(
@@ -142,6 +152,20 @@ METRICS: Mapping[MetricName, MetricSpec] = {
     "shutong_lane_sequence": _gauge("Sequence of the newest audit block of a lane.", "lane"),
     "shutong_lane_backlog_records": _gauge("Inbound offsets not decided yet.", "lane", "dataset"),
     "shutong_lane_parked_inputs": _gauge("Inputs that failed their check and wait.", "lane"),
+    "shutong_lane_checkpoint_age_seconds": _gauge(
+        "Age of the lane's newest checkpoint, as the broker counts its grace.", "lane"
+    ),
+    "shutong_tree_leaves": _gauge("Leaves of a tree of the audit.", "tree"),
+    "shutong_tree_behind_offsets": _gauge(
+        "Offsets of the tree's topic that are not in the tree yet.", "tree"
+    ),
+    "shutong_tree_checkpoint_age_seconds": _gauge(
+        "Time since this auditor published a checkpoint of the tree.", "tree"
+    ),
+    "shutong_trees_halted": _gauge(
+        "Trees that are not signed any more: see the log, then inquire."
+    ),
+    "shutong_witnessed_trees": _gauge("Trees of which this witness cosigned a checkpoint."),
     "shutong_ready": _gauge("1 if every readiness check passes."),
     "shutong_intake_seconds": _histogram(
         "Time of one request to the producer service, until Kafka acknowledged.", _SECONDS

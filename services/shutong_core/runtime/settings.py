@@ -223,6 +223,30 @@ class AuditorSettings(ServiceSettings):
 
     http_port: Port = 8804
     admin_port: Port = 9804
+    #: A tree that grew is signed this often; one that stands still is signed anew less often, so
+    #: that its checkpoint stays fresh.
+    checkpoint_every_s: Annotated[float, Field(ge=0.2, le=3600)] = 30.0
+    checkpoint_idle_s: Annotated[float, Field(ge=1, le=3600)] = 600.0
+    #: Each `<vkey> <url>` of a witness; a JSON list in the environment.
+    witnesses: tuple[str, ...] = ()
+    witnesses_needed: Annotated[int, Field(ge=0, le=16)] = 0
+    #: `<step>:<n>`: for tests, the process kills itself the n-th time it reaches that step.
+    failpoint: Annotated[str, Field(pattern=r"^[a-z-]+:[1-9][0-9]*$")] | None = None
+
+    @model_validator(mode="after")
+    def _enough_witnesses(self) -> AuditorSettings:
+        if self.witnesses_needed > len(self.witnesses):
+            raise ValueError("witnesses_needed must not be more than there are witnesses")
+        return self
+
+
+class WitnessSettings(ServiceSettings):
+    """A witness: usually another organisation's, with a data directory of its own."""
+
+    http_port: Port = 8805
+    admin_port: Port = 9805
+    name: Annotated[str, Field(pattern=r"^[^\s+]{1,200}$")] = "witness"
+    trust: Path | None = None  # trust bundle of the bus that it witnesses
 
 
 class BrokerSettings(ServiceSettings):
@@ -280,6 +304,7 @@ class Settings(BaseSettings):
     consumer: ConsumerSettings = ConsumerSettings()
     control: ControlSettings = ControlSettings()
     auditor: AuditorSettings = AuditorSettings()
+    witness: WitnessSettings = WitnessSettings()
     limits: Limits = Limits()
 
     @property
@@ -314,7 +339,7 @@ class Settings(BaseSettings):
             )
         if not any(
             service.http_tls_certificate
-            for service in (self.producer, self.consumer, self.control, self.auditor)
+            for service in (self.producer, self.consumer, self.control, self.auditor, self.witness)
         ):
             found.append("HTTP 接口为明文，仅监听本机。 HTTP APIs are plaintext, on loopback only.")
         return tuple(found)

@@ -1,0 +1,1 @@
+"""Cosign checkpoints of other people's buses."""
