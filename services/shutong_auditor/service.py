@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator
 
 import httpx2 as httpx
 import structlog
@@ -25,7 +25,6 @@ from shutong_core.runtime.ackedwriter import AckedWriter
 from shutong_core.runtime.checkpointfeed import CheckpointFeed
 from shutong_core.runtime.cluster import partitions_of
 from shutong_core.runtime.health import admin_server
-from shutong_core.runtime.keyring import Keyring
 from shutong_core.runtime.lifecycle import Stop
 from shutong_core.runtime.node import Node, wait_for_bus_name
 
@@ -77,7 +76,7 @@ async def running(node: Node, cluster: str, lanes: int) -> AsyncIterator[TreeTai
     settings, topics = node.settings.auditor, node.topics
     trees = [TreeName(cluster, name, n) for name in (AUDIT, ACCESS) for n in range(lanes)]
     feed = CheckpointFeed(
-        node.client, topics.checkpoints, cluster, auditor_keys(node.keyring), lambda: trees
+        node.client, topics.checkpoints, cluster, node.keyring.publics(SIGNER), lambda: trees
     )
     writer = AckedWriter(
         node.client,
@@ -124,16 +123,6 @@ async def running(node: Node, cluster: str, lanes: int) -> AsyncIterator[TreeTai
         stack.push_async_callback(tail.stop)
         tail.start()
         yield tail
-
-
-def auditor_keys(keyring: Keyring) -> Callable[[], Iterable[bytes]]:
-    """A call that gives the public keys that may sign checkpoints now."""
-
-    def now() -> list[bytes]:
-        trusted = keyring.trusted().items()
-        return [public for key_id, public in trusted if key_id.rpartition("/")[0] == SIGNER]
-
-    return now
 
 
 def _store(node: Node, tree: TreeName) -> TreeStore:

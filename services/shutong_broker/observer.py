@@ -34,9 +34,13 @@ class BrokerObserver:
         halted = sorted(lane for lane, status in self._statuses.items() if status == "halted")
         if halted:
             return f"lanes {halted} are halted: see the log, then the runbook"
-        taking = sorted(lane for lane, status in self._statuses.items() if status != "serving")
-        if taking:
-            return f"lanes {taking} are not serving yet"
+        waiting: dict[str, list[int]] = {}
+        for lane, status in sorted(self._statuses.items()):
+            if status != "serving":
+                waiting.setdefault(status, []).append(lane)
+        if waiting:
+            said = "; ".join(f"lanes {lanes}: {status}" for status, lanes in waiting.items())
+            return f"not serving: {said}"
         parked = {lane: inputs for lane, inputs in self._parked.items() if inputs}
         return f"parked inputs by lane: {parked}" if parked else None
 

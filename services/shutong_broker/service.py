@@ -12,6 +12,7 @@ import structlog
 from shutong_broker.collector import Collector
 from shutong_broker.engine import engine_of
 from shutong_broker.failpoint import Failpoint, Step, kill_at, no_failpoint
+from shutong_broker.grace import CheckpointGrace
 from shutong_broker.inbounds import InboundTopics
 from shutong_broker.lane import Lane
 from shutong_broker.observer import BrokerObserver
@@ -19,7 +20,9 @@ from shutong_broker.ownership import Ownership
 from shutong_broker.planner import Origin, Planner
 from shutong_broker.policies import PolicyBook
 from shutong_broker.wiring import LaneLimits, LaneWiring
+from shutong_core.audit.checkpoint import AUDIT, TreeName
 from shutong_core.domain.errors import Fatal
+from shutong_core.runtime.checkpointfeed import CheckpointFeed
 from shutong_core.runtime.cluster import bus_name, ensure_topics
 from shutong_core.runtime.health import admin_server
 from shutong_core.runtime.lifecycle import Stop
@@ -67,6 +70,11 @@ class Lanes:
         if error is not None:
             self._observer.attempt_failed(number, Fatal(f"lane {number}: {type(error).__name__}"))
             self._observer.status(number, "halted")
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """Lanes that run here now."""
+        return tuple(n for n, (_, task) in self._running.items() if not task.done())
 
     async def stop(self) -> None:
         """Finish every transaction under way."""
@@ -125,18 +133,27 @@ async def _serve_lanes(
     if node.settings.topics == "own":
         await inbounds.look()
         looking = asyncio.create_task(inbounds.follow(), name="inbound topics")
-    _log.warning(
-        "未配置审计服务：不要求检查点。 No auditor is configured: checkpoints are not required."
+    settings, origin = node.settings.broker, await _origin(node, engine)
+    lanes_all = [TreeName(origin.cluster, AUDIT, n) for n in range(book.version.bus.lanes)]
+    checkpoints = CheckpointFeed(
+        node.client,
+        node.topics.checkpoints,
+        origin.cluster,
+        node.keyring.publics("auditor"),
+        lambda: lanes_all,
     )
-    settings = node.settings.broker
+    grace = CheckpointGrace(node.client, node.topics.audit, origin.cluster, checkpoints, _now_ms)
+    node.health.check("checkpoints", lambda: checkpoints.problem)
+    checkpoints.start()
     wiring = LaneWiring(
         client=node.client,
         topics=node.topics,
         offsets_group=node.topics.lanes_group,
         lease=book,
-        planner=Planner(await _origin(node, engine)),
+        grace=grace,
+        planner=Planner(origin),
         observer=observer,
-        now_ms=lambda: time.time_ns() // 1_000_000,
+        now_ms=_now_ms,
         failpoint=_failpoint(settings.failpoint),
         still_ours=lambda lane: _confirmed(ownership, lane),
         limits=LaneLimits(records_max=settings.transaction_records_max),
@@ -154,11 +171,15 @@ async def _serve_lanes(
         while not await stop.wait(0.5):
             node.health.beat("main loop", within_s=30)
             node.metrics.set("shutong_list_lease_age_seconds", book.word_age_s)
+            for lane in lanes.held:
+                if (age_s := grace.age_s(lane)) is not None:
+                    node.metrics.set("shutong_lane_checkpoint_age_seconds", age_s, lane=str(lane))
             collector.tend()
     finally:
         # Lanes first: leaving the group would hand them on while they still work.
         await lanes.stop()
         await ownership.close()
+        await checkpoints.close()
         if looking is not None:
             looking.cancel()
             await asyncio.gather(looking, return_exceptions=True)
@@ -181,6 +202,10 @@ async def _origin(node: Node, engine: str) -> Origin:
         random_bytes=os.urandom,
         monotonic=time.monotonic,
     )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _failpoint(setting: str | None) -> Failpoint:

@@ -17,7 +17,7 @@ from shutong_broker.policies import PolicySet
 from shutong_broker.recovery import TakenLane
 from shutong_broker.source import InboundSource
 from shutong_broker.wiring import LaneWiring
-from shutong_core.domain.errors import Fatal
+from shutong_core.domain.errors import Fatal, Retryable
 from shutong_core.runtime.transaction import TransactionalProducer, TransactionFailed
 from shutong_core.wire.batches import KafkaRecord, RecordBatch
 
@@ -66,6 +66,10 @@ class Tenure:
             wiring.observer.status(self._lane, "the list is older than the audit")
             await asyncio.sleep(0.5)
             return
+        if await self._waits_for_checkpoint(policies):
+            wiring.observer.status(self._lane, "waiting for a checkpoint")
+            await asyncio.sleep(0.5)
+            return
         # Also while nothing comes in: readiness must not go on telling of a wait that is over.
         wiring.observer.status(self._lane, "serving")
         self._unpark()
@@ -100,6 +104,22 @@ class Tenure:
                 self._source.reread(each.dataset, taken_to)
         await self._place(plan, policies)
         wiring.observer.committed(self._lane, plan, began_ms, wiring.now_ms())
+
+    async def _waits_for_checkpoint(self, policies: PolicySet) -> bool:
+        """Whether what this lane audited was not vouched for within the list's grace."""
+        wiring, sequence = self._wiring, self._state.sequence
+        grace = wiring.grace
+        if (vouched := grace.vouched(self._lane)) > sequence:
+            # Whoever was frozen while another process went on takes the lane anew, and finds all
+            # of it. If it is still so then, the topics are behind: nothing may go on from there.
+            wiring.observer.status(self._lane, "behind a signed checkpoint")
+            await asyncio.sleep(0.5)
+            raise Retryable(
+                f"lane {self._lane}: a checkpoint of {vouched} blocks was signed, the lane has"
+                f" {sequence}. If this stays: its topics were cut or restored from an old backup;"
+                " restore the newest state, nothing is placed before"
+            )
+        return await grace.late(self._lane, sequence, policies.version.bus.checkpoint_grace_s)
 
     def _not_older(self, policies: PolicySet) -> bool:
         """Whether the list is the one the last block was decided by, or newer.

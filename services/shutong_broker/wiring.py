@@ -28,6 +28,18 @@ class Lease(Protocol):
         ...
 
 
+class Grace(Protocol):
+    """The auditor's word on what the lanes audited."""
+
+    def vouched(self, lane: int) -> int:
+        """Blocks of the lane that a checkpoint speaks of."""
+        ...
+
+    async def late(self, lane: int, sequence: int, grace_s: int) -> bool:
+        """Whether a lane with so many blocks must wait for a checkpoint. Raises Retryable."""
+        ...
+
+
 class LaneObserver(Protocol):
     """Told what happened, for metrics and logs; never fails."""
 
@@ -57,6 +69,7 @@ class LaneWiring:
     topics: Topics
     offsets_group: str
     lease: Lease
+    grace: Grace
     planner: Planner
     observer: LaneObserver
     now_ms: Callable[[], int]

@@ -13,7 +13,6 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 import audit_samples
 from audit_samples import SampleLane
-from shutong_auditor.service import auditor_keys
 from shutong_auditor.treereader import TreeReader, tree_directory
 from shutong_auditor.treetail import TreeTail
 from shutong_core.audit.access import AccessChain, Act
@@ -108,7 +107,7 @@ class AuditedBus:
         try:
             consumer.assign([place])
             consumer.seek(place, 0)
-            heads = TreeHeads(self.cluster, auditor_keys(self.node.keyring))
+            heads = TreeHeads(self.cluster, self.node.keyring.publics("auditor"))
             end = (await consumer.end_offsets([place]))[place]
             while await consumer.position(place) < end:
                 for records in (await consumer.getmany(timeout_ms=100)).values():

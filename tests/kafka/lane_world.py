@@ -38,6 +38,20 @@ class FakeLease:
 
 
 @dataclass
+class FakeGrace:
+    """Stands in for the checkpoints: may be late, may vouch for more than there is."""
+
+    is_late: bool = False
+    blocks: int = 0
+
+    def vouched(self, lane: int) -> int:
+        return self.blocks
+
+    async def late(self, lane: int, sequence: int, grace_s: int) -> bool:
+        return self.is_late
+
+
+@dataclass
 class Observer:
     """Remembers what a lane told."""
 
@@ -80,6 +94,7 @@ class LaneWorld:
             self.world.version, {self.world.policy.dataset: self.world.policy}
         )
         self.lease = FakeLease(self.policies)
+        self.grace = FakeGrace()
         self.lane_number = self.world.record().partition
         self.clock_offset_ms = 0
         self.ours = True  # what the group would answer
@@ -145,6 +160,7 @@ class LaneWorld:
             topics=self.topics,
             offsets_group=self.topics.lanes_group,
             lease=self.lease,
+            grace=self.grace,
             planner=Planner(origin),
             observer=observer,
             now_ms=self.now_ms,

@@ -124,6 +124,37 @@ async def test_nothing_is_placed_while_the_lease_is_lost(kafka: EmbeddedKafka, p
     assert len(await world.read(world.topics.delivery(MEIZHOU_GRANT))) == 1
 
 
+async def test_nothing_is_placed_while_a_checkpoint_is_late_then_it_goes_on_by_itself(
+    kafka: EmbeddedKafka, prefix: str
+) -> None:
+    world = await started(kafka, prefix)
+    world.grace.is_late = True
+    observer = Observer()
+    await world.publish({})
+    async with Running(world.lane(observer)):
+        await until(lambda: "waiting for a checkpoint" in observer.statuses)
+        assert await world.read(world.topics.delivery(MEIZHOU_GRANT)) == []
+        world.grace.is_late = False
+        await until(lambda: decided(observer) == 1)
+    assert len(await world.read(world.topics.delivery(MEIZHOU_GRANT))) == 1
+
+
+async def test_a_lane_behind_a_signed_checkpoint_places_nothing_and_is_taken_again(
+    kafka: EmbeddedKafka, prefix: str
+) -> None:
+    world = await started(kafka, prefix)
+    world.grace.blocks = 1
+    observer = Observer()
+    await world.publish({})
+    async with Running(world.lane(observer)):
+        await until(lambda: len(observer.taken_at) > 1)
+        assert "behind a signed checkpoint" in observer.statuses
+        assert any("restored from an old backup" in each for each in observer.failures)
+        assert await world.read(world.topics.delivery(MEIZHOU_GRANT)) == []
+        world.grace.blocks = 0
+        await until(lambda: decided(observer) == 1)
+
+
 async def test_a_lease_lost_before_commit_places_nothing_then_everything_once(
     kafka: EmbeddedKafka, prefix: str
 ) -> None:

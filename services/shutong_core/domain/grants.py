@@ -194,3 +194,5 @@ class Bus(Row):
     division_table: Text  # date of the table, e.g. 2023-06-30
     division_digest: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     audit_term_days: Annotated[int, Field(ge=1096, le=36_500)] = 1096  # >= 3 years (条例 Art. 29)
+    #: Without a checkpoint of a lane for this long nothing is placed on it any more.
+    checkpoint_grace_s: Annotated[int, Field(ge=10, le=7 * 86_400)] = 14_400

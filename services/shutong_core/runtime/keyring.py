@@ -134,6 +134,21 @@ class Keyring:
         table = _read_texts(self.directory / "trust.json")
         return {key_id: base64.b64decode(text) for key_id, text in table.items()}
 
+    def publics(self, name: str) -> Callable[[], tuple[bytes, ...]]:
+        """A call that gives the public keys (32 bytes each) trusted for `name` now."""
+        ids = self.trust_watch(name)
+        seen: frozenset[str] = frozenset()
+        found: tuple[bytes, ...] = ()
+
+        def now() -> tuple[bytes, ...]:
+            nonlocal seen, found
+            if (trusted := ids()) != seen:
+                table = self.trusted()
+                seen, found = trusted, tuple(table[each] for each in trusted if each in table)
+            return found
+
+        return now
+
     def trust_watch(self, name: str) -> Callable[[], frozenset[str]]:
         """A call that gives the key ids trusted for `name` now; cheap enough to ask often."""
         path = self.directory / "trust.json"
