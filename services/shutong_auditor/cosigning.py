@@ -78,7 +78,7 @@ class WitnessClient:
             if known == old:
                 raise WitnessDisagrees(f"{self.key.name} cosigned another tree of {known} leaves")
             answer = await self._ask(known, note, prove)
-        if answer.status_code == httpx.codes.UNPROCESSABLE_ENTITY:
+        if answer.status_code == httpx.codes.UNPROCESSABLE_CONTENT:
             raise WitnessDisagrees(
                 f"{self.key.name} cosigned a tree that is no beginning of this one: rewritten"
             )

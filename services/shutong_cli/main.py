@@ -41,6 +41,8 @@ COMMANDS = {
     "broker": Entry("shutong_cli.service_commands", "裁决服务 Broker service.", "broker"),
     "consumer": Entry("shutong_cli.service_commands", "取用服务 Consumer service.", "consumer"),
     "control": Entry("shutong_cli.service_commands", "控制服务 Control service.", "control"),
+    "auditor": Entry("shutong_cli.service_commands", "审计服务 Auditor service.", "auditor"),
+    "witness": Entry("shutong_cli.service_commands", "见证人 Witness of checkpoints.", "witness"),
 }
 
 

@@ -1,4 +1,4 @@
-"""`shutong producer|broker|consumer|control`: one service in this process."""
+"""`shutong producer|broker|consumer|control|auditor|witness`: one service in this process."""
 
 from __future__ import annotations
 
@@ -37,3 +37,5 @@ producer = _app("producer", "运行接入服务。 Run the producer service: rec
 broker = _app("broker", "运行裁决服务。 Run one broker process: decides, places, audits.")
 consumer = _app("consumer", "运行取用服务。 Run the consumer service: records out.")
 control = _app("control", "运行控制服务。 Run the control service with the schema registry.")
+auditor = _app("auditor", "运行审计服务。 Run the auditor service: trees, signed checkpoints.")
+witness = _app("witness", "为别人的总线见证。 Run a witness: cosigns checkpoints of other buses.")

@@ -23,7 +23,15 @@ from shutong_core.runtime.settings import Settings, child_environment, toolchain
 #: Where people look for Kafka; a node that once got another port keeps it.
 USUAL_PORT = 9092
 #: Services that `up` starts, in order; whether each has an API.
-_SERVICES = (("control", True), ("broker", False), ("producer", True), ("consumer", True))
+_SERVICES = (
+    ("control", True),
+    ("auditor", False),
+    ("broker", False),
+    ("producer", True),
+    ("consumer", True),
+)
+#: On one machine a person wants to see checkpoints while he watches.
+_CHECKPOINT_EVERY_S = "2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +152,7 @@ def _plans(settings: Settings, *, any_port: bool) -> Sequence[ServicePlan]:
         "SHUTONG_KAFKA_BOOTSTRAP_SERVERS": str(settings.kafka.bootstrap_servers),
         "SHUTONG_KAFKA_REPLICATION": str(settings.kafka.replication),
         "SHUTONG_KAFKA_MIN_ISR": str(settings.kafka.min_isr),
+        "SHUTONG_AUDITOR_CHECKPOINT_EVERY_S": _CHECKPOINT_EVERY_S,
     }
     free = iter(free_ports(2 * len(_SERVICES)) if any_port else ())
     plans = []

@@ -112,14 +112,14 @@ def embedded_address(settings: Settings) -> str:
     return f"127.0.0.1:{ports.port}"
 
 
-def open_node(service: str, **overrides: Any) -> Node:
+def open_node(service: str, *, needs_kafka: bool = True, **overrides: Any) -> Node:
     """Read settings, set up logs, say aloud what an operator must know.
 
     Raises Fatal for wrong settings.
     """
     settings = load_settings(**overrides)
     configure_logs(service, settings.log_level)
-    for warning in settings.warnings():
+    for warning in settings.warnings(needs_kafka=needs_kafka):
         _log.warning(warning)
     return Node(service, settings)
 

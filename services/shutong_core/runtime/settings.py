@@ -322,10 +322,12 @@ class Settings(BaseSettings):
         """(replication factor, min ISR) of topics; the embedded node has one copy."""
         return (1, 1) if self.kafka.embedded else (self.kafka.replication, self.kafka.min_isr)
 
-    def warnings(self) -> tuple[str, ...]:
+    def warnings(self, *, needs_kafka: bool = True) -> tuple[str, ...]:
         """What must be said aloud at start, zh and en in one line each."""
         found = []
-        if self.kafka.embedded:
+        if not needs_kafka:
+            pass
+        elif self.kafka.embedded:
             found.append(
                 "内置单节点 Kafka，明文，仅限本机；不适合生产。"
                 " Embedded one-node Kafka in plaintext on loopback: not for production."
