@@ -31,7 +31,8 @@ from shutong_cli.session import open_settings
 from shutong_control.draftfile import read_bounded
 from shutong_core.domain.errors import Rejected
 from shutong_core.runtime.lifecycle import EXIT_REJECTED
-from shutong_core.runtime.settings import Settings, is_loopback
+from shutong_core.runtime.servicesettings import is_loopback
+from shutong_core.runtime.settings import Settings
 from shutong_producer.csvfile import Progress as Progressed
 from shutong_producer.csvfile import Published, publish_file
 from shutong_producer.fileclient import OnFault

@@ -19,7 +19,7 @@ from bench.children import Child
 from bench.inbound import Expected
 from bench.peerjob import CODECS, Tuning
 from bench.stage import Stage
-from shutong_core.runtime.settings import BrokerSettings
+from shutong_core.runtime.servicesettings import BrokerSettings
 
 _TESTS = Path(__file__).parents[1]
 _PROFILED = str(Path(__file__).with_name("profiled_broker.py"))

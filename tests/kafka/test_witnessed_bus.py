@@ -21,7 +21,8 @@ from shutong_core.runtime.freeports import free_port
 from shutong_core.runtime.httpserver import HttpServer
 from shutong_core.runtime.kafka_server import EmbeddedKafka
 from shutong_core.runtime.node import Node
-from shutong_core.runtime.settings import Listener, load_settings
+from shutong_core.runtime.servicesettings import Listener
+from shutong_core.runtime.settings import load_settings
 from shutong_witness.app import make_app
 from shutong_witness.service import make_witness
 

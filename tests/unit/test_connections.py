@@ -13,7 +13,7 @@ from shutong_core.runtime.connections import GuardedProtocol
 from shutong_core.runtime.health import Health, admin_server
 from shutong_core.runtime.httpserver import HttpServer
 from shutong_core.runtime.metrics import Metrics
-from shutong_core.runtime.settings import Listener
+from shutong_core.runtime.servicesettings import Listener
 
 HALF = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
 Socket = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -11,7 +11,7 @@ from shutong_core.domain.errors import Fatal
 from shutong_core.runtime.health import Health, admin_server
 from shutong_core.runtime.httpserver import HttpServer
 from shutong_core.runtime.metrics import Metrics
-from shutong_core.runtime.settings import Listener
+from shutong_core.runtime.servicesettings import Listener
 
 
 @pytest.fixture

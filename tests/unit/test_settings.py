@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from shutong_core.domain.errors import Fatal
-from shutong_core.runtime.settings import Listener, is_loopback, load_settings, toolchain
+from shutong_core.runtime.servicesettings import Listener, is_loopback
+from shutong_core.runtime.settings import load_settings, toolchain
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from shutong_core.runtime.httpserver import HttpServer
 from shutong_core.runtime.metrics import Metrics
-from shutong_core.runtime.settings import Listener
+from shutong_core.runtime.servicesettings import Listener
 
 Check = Callable[[], str | None]
 

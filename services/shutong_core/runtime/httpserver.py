@@ -15,7 +15,7 @@ import uvicorn
 
 from shutong_core.domain.errors import Fatal
 from shutong_core.runtime.connections import GuardedProtocol, connections_max
-from shutong_core.runtime.settings import Listener
+from shutong_core.runtime.servicesettings import Listener
 
 HEADER_BYTES_MAX = 16 * 1024
 KEEP_ALIVE_S = 15
