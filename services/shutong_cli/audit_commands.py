@@ -10,6 +10,7 @@ import typer
 
 from shutong_auditor.kafka_verdict import KafkaVerdict
 from shutong_auditor.kafka_verify import verify_kafka
+from shutong_cli import proof_commands
 from shutong_cli.history import read_history
 from shutong_cli.output import AsJson, console, examples, new_app, print_json, safe
 from shutong_cli.reading import read_in_force
@@ -20,6 +21,7 @@ from shutong_core.runtime.lifecycle import EXIT_FATAL
 from shutong_core.runtime.node import Node
 
 app = new_app("审计：校验总线的记录。 The audit: verify what the bus did.")
+proof_commands.register(app)
 
 
 @app.callback()

@@ -155,6 +155,12 @@ def check_inclusion(
     index: int, size: int, leaf: bytes, proof: Sequence[bytes], root: bytes
 ) -> None:
     """Raises Rejected unless `proof` shows leaf hash `leaf` at `index` (RFC 9162, 2.1.3.2)."""
+    if root_by_inclusion(index, size, leaf, proof) != root:
+        raise Rejected("inclusion proof: it leads to another root")
+
+
+def root_by_inclusion(index: int, size: int, leaf: bytes, proof: Sequence[bytes]) -> bytes:
+    """The root that `proof` leads to from leaf hash `leaf`. Raises Rejected."""
     if not 0 <= index < size:
         raise Rejected(f"inclusion proof: leaf {index} is not in a tree of {size}")
     place, last, found = index, size - 1, leaf
@@ -170,8 +176,7 @@ def check_inclusion(
         place, last = place >> 1, last >> 1
     if last:
         raise Rejected("inclusion proof: too short")
-    if found != root:
-        raise Rejected("inclusion proof: it leads to another root")
+    return found
 
 
 def check_consistency(
