@@ -6,27 +6,37 @@ It reaches its user by a way that is not the bus; whatever a bus shows is held a
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from shutong_core.audit.checkpoint import Checkpoint, TreeName, parse_checkpoint
 from shutong_core.audit.signednote import Algorithm, NoteKey, SignedNote, parse_vkey, verified_by
 from shutong_core.domain.errors import Rejected
 
-TRUST_BYTES_MAX = 64 * 1024
+TRUST_BYTES_MAX = 4 * 1024 * 1024
 FORMAT = "shutong-trust-v1"
 _KEYS_MAX = 64
-_FIELDS = ("format", "cluster", "auditor", "witnesses", "witnesses_needed")
+_AGENCIES_MAX = 20_000
+_FIELDS = ("format", "cluster", "auditor", "witnesses", "witnesses_needed", "agencies")
 
 
 @dataclass(frozen=True, slots=True)
 class TrustBundle:
-    """Keys of one bus: the auditor's (32 bytes each), its witnesses' and how many must cosign."""
+    """Keys of one bus: the auditor's (32 bytes each), its witnesses' and how many must cosign.
+
+    `agencies`: organisation → public keys that may sign its receipts.
+    """
 
     cluster: str
     auditor: tuple[bytes, ...]
     witnesses: tuple[NoteKey, ...] = ()
     witnesses_needed: int = 0
+    agencies: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict)
 
     def keys(self, tree: TreeName) -> list[NoteKey]:
         """The auditor's keys under the tree's name; none for a tree of another bus."""
@@ -46,6 +56,18 @@ class TrustBundle:
             )
         return checkpoint
 
+    def agency_signed(self, key_id: str, message: bytes, signature: bytes) -> bool:
+        """Whether a trusted key with that id, `agency/<organisation>/<16 hex>`, signed."""
+        name, _, mark = key_id.rpartition("/")
+        for public in self.agencies.get(name.removeprefix("agency/"), ()):
+            if name.startswith("agency/") and hashlib.sha256(public).hexdigest()[:16] == mark:
+                try:
+                    Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+                except (InvalidSignature, ValueError):
+                    return False
+                return True
+        return False
+
     def encode(self) -> bytes:
         """The bundle as a file: JSON, one field a line."""
         table = {
@@ -54,6 +76,10 @@ class TrustBundle:
             "auditor": [base64.b64encode(each).decode() for each in self.auditor],
             "witnesses": [each.vkey for each in self.witnesses],
             "witnesses_needed": self.witnesses_needed,
+            "agencies": {
+                name: [base64.b64encode(each).decode() for each in keys]
+                for name, keys in sorted(self.agencies.items())
+            },
         }
         return json.dumps(table, indent=1, ensure_ascii=False).encode() + b"\n"
 
@@ -79,7 +105,13 @@ def parse_trust(data: bytes) -> TrustBundle:
         raise Rejected("trust bundle: a witness's key is named twice")
     if type(needed) is not int or not 0 <= needed <= len(witnesses):
         raise Rejected("trust bundle: witnesses_needed is more than there are witnesses")
-    return TrustBundle(cluster, auditor, witnesses, needed)
+    return TrustBundle(cluster, auditor, witnesses, needed, _agencies(table["agencies"]))
+
+
+def _agencies(value: object) -> dict[str, tuple[bytes, ...]]:
+    if not isinstance(value, dict) or len(value) > _AGENCIES_MAX:
+        raise Rejected(f"trust bundle: agencies has at most {_AGENCIES_MAX} organisations")
+    return {name: tuple(map(_public, _texts(value, name))) for name in value}
 
 
 def _texts(table: dict[str, object], name: str) -> list[str]:
@@ -97,7 +129,7 @@ def _public(text: str) -> bytes:
     except ValueError:
         found = b""
     if len(found) != 32 or base64.b64encode(found).decode() != text:
-        raise Rejected("trust bundle: an auditor's key is not 32 bytes in base64")
+        raise Rejected("trust bundle: a public key is not 32 bytes in base64")
     return found
 
 

@@ -7,7 +7,7 @@ record counts must agree too.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from shutong_core.audit.body import CHAIN_BYTES, Body
@@ -103,7 +103,10 @@ class DeliveryVerifier:
         ledger: Ledger,
         *,
         from_start: bool = True,
+        on_segment: Callable[[SegmentEnd], None] = lambda _: None,
     ) -> None:
+        """`on_segment` is told of each whole segment, with its chain computed from the records."""
+        self._on_segment = on_segment
         self._grant = grant
         self._lanes = frozenset(lanes)
         self._ends = ledger.of(grant)
@@ -186,6 +189,7 @@ class DeliveryVerifier:
         found: list[Finding] = []
         for event in events:
             if isinstance(event, SegmentEnd):
+                self._on_segment(event)
                 found += self._compare(event)
             else:
                 found.append(self._told(offset, event))

@@ -1,0 +1,283 @@
+"""Verifies an audit copy against a trust bundle and checkpoints kept elsewhere.
+
+Level 1: chains, bodies, trees, checkpoints, access events. Level 2: row roots, deliveries,
+receipts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from shutong_auditor.copydeliveries import DeliveryCheck
+from shutong_auditor.copyfiles import AuditCopy
+from shutong_auditor.copyverdict import CopyVerdict, Limits, tell
+from shutong_auditor.tilecheck import tile_findings
+from shutong_auditor.treereader import TreeReader
+from shutong_core.audit.access import AccessVerifier, event_hash
+from shutong_core.audit.body import Body
+from shutong_core.audit.checkpoint import ACCESS, AUDIT, TreeName, parse_checkpoint, parse_origin
+from shutong_core.audit.header import parse_header
+from shutong_core.audit.knownheads import Known, KnownHeads
+from shutong_core.audit.merkle import leaf_hash
+from shutong_core.audit.rowtree import block_leaf, row_root, split_block_leaf
+from shutong_core.audit.signednote import SignedNote, parse_note
+from shutong_core.audit.treeheads import ROTATION
+from shutong_core.audit.trust import TrustBundle
+from shutong_core.audit.verdict import Finding, Statement
+from shutong_core.audit.verify import Anchor, LaneVerifier, Totals
+from shutong_core.audit.verify_delivery import Ledger
+from shutong_core.domain.errors import Rejected
+from shutong_core.wire.busrecords import AccessEvent, BusCodec
+
+
+def verify_copy(
+    copy: AuditCopy,
+    trust: TrustBundle,
+    codec: BusCodec,
+    known: Sequence[SignedNote] = (),
+    *,
+    level: int = 2,
+) -> CopyVerdict:
+    """The verdict on `copy`.
+
+    `known`: checkpoints kept elsewhere (a witness's, an older copy's), which it must contain.
+    Raises Rejected for a known
+    checkpoint that `trust` does not accept.
+    """
+    run = _Run(copy, trust, codec, level)
+    run.verdict.cluster = copy.about.cluster
+    if copy.about.cluster != trust.cluster:
+        run.find(
+            "place",
+            f"副本属于总线 {copy.about.cluster}，信任包属于 {trust.cluster}",
+            f"the copy is of bus {copy.about.cluster}, the trust bundle of {trust.cluster}",
+        )
+        return run.verdict
+    run.heads(known)
+    for lane in range(copy.about.lanes):
+        run.lane(lane)
+    for partition in range(copy.about.lanes):
+        run.access(partition)
+    if level > 1:
+        run.deliveries()
+    run.limits.known = len(known)
+    tell(run.verdict, run.limits, copy.about.lanes, level)
+    return run.verdict
+
+
+class _Run:
+    """One verification under way."""
+
+    def __init__(self, copy: AuditCopy, trust: TrustBundle, codec: BusCodec, level: int) -> None:
+        self._copy, self._trust, self._codec, self._level = copy, trust, codec, level
+        self._known = KnownHeads()
+        self._lists: dict[int, bytes] = {}
+        self._ledger = Ledger()
+        self._access = AccessVerifier(lambda data: codec.decode_as(AccessEvent, data))
+        self.limits = Limits()
+        self.verdict = CopyVerdict()
+
+    def find(self, code: str, zh: str, en: str, **place: int) -> None:
+        """Notes one thing that is wrong."""
+        self.verdict.add(Finding(code, Statement(zh, en), **place))  # type: ignore[arg-type]
+
+    def heads(self, known: Iterable[SignedNote]) -> None:
+        """Takes all checkpoints: those kept elsewhere, the topic's, the trees'."""
+        for note in known:
+            tree = parse_origin(note.text.partition("\n")[0])
+            self._add_head(tree, note, "known")
+        self._topic_heads()
+        for topic in (AUDIT, ACCESS):
+            for number in range(self._copy.about.lanes):
+                reader = self._copy.tree(topic, number)
+                if reader is not None:
+                    self._stored_head(TreeName(self._trust.cluster, topic, number), reader)
+
+    def _topic_heads(self) -> None:
+        last: dict[TreeName, int] = {}
+        for number, (key, value) in enumerate(self._guarded(self._copy.checkpoints)):
+            origin = (key or b"").decode("utf-8", "replace")
+            if origin == f"{self._trust.cluster}/{ROTATION}":
+                continue
+            try:
+                tree = parse_origin(origin)
+                size = self._add_head(tree, parse_note(value or b""), "checkpoints")
+            except Rejected as error:
+                self.find(
+                    "checkpoint",
+                    f"checkpoints 第 {number} 条不是可信的检查点：{error}",
+                    f"record {number} of checkpoints is no checkpoint to be trusted: {error}",
+                )
+                continue
+            self.verdict.checkpoints += 1
+            if size < last.get(tree, 0):
+                self.find(
+                    "checkpoint-back",
+                    f"{tree.topic}/{tree.number} 的检查点由 {last[tree]} 条退回 {size} 条",
+                    f"checkpoints of {tree.topic}/{tree.number} step back from {last[tree]} to"
+                    f" {size} leaves",
+                )
+            last[tree] = max(size, last.get(tree, 0))
+
+    def _stored_head(self, tree: TreeName, reader: TreeReader) -> None:
+        try:
+            note = reader.checkpoint()
+            if note is None:
+                raise Rejected("there is none")
+            self._add_head(tree, note, f"trees/{tree.topic}/{tree.number}")
+        except Rejected as error:
+            self.find(
+                "checkpoint",
+                f"trees/{tree.topic}/{tree.number}/checkpoint 不可信：{error}",
+                f"trees/{tree.topic}/{tree.number}/checkpoint is not to be trusted: {error}",
+                lane=tree.number,
+            )
+
+    def _add_head(self, tree: TreeName, note: SignedNote, whence: str) -> int:
+        checkpoint = self._trust.accept(note, tree)
+        finding = self._known.add(tree, Known(checkpoint, whence))
+        if finding is not None:
+            self.verdict.add(finding)
+        return checkpoint.size
+
+    def lane(self, lane: int) -> None:
+        """A lane's blocks, its tree, its checkpoints."""
+        tree = TreeName(self._trust.cluster, AUDIT, lane)
+        reader, verifier = self._copy.tree(AUDIT, lane), None
+        watch, leaves = self._known.watch(tree), list[bytes]()
+        computed = self._level > 1 or reader is not None
+        for header, body in self._guarded(lambda: self._copy.blocks(lane), lane=lane):
+            if verifier is None:
+                verifier = self._verifier(lane, header)
+                if (first := verifier.last.sequence) and reader is not None:
+                    for leaf in self._entries(reader, 0, first):
+                        leaves.append(leaf_hash(leaf))
+                        self._add_all(watch.add(leaves[-1]))
+            found, parsed = verifier.feed(None, header, body)
+            self._add_all(found)
+            if parsed is not None:
+                self._ledger.add(lane, parsed)
+            if computed:
+                leaf = leaf_hash(self._leaf(reader, len(leaves), header, parsed))
+                leaves.append(leaf)
+                self._add_all(watch.add(leaf))
+        self._finish_lane(lane, reader, watch, leaves if computed else None)
+        if verifier is not None:
+            self._sum(verifier.totals)
+
+    def _finish_lane(self, lane: int, reader: TreeReader | None, watch: Any, leaves: Any) -> None:
+        if leaves is None:
+            self.limits.no_tree.append(f"{AUDIT}/{lane}")
+            return
+        self._finish_tree(lane, reader, watch, leaves)
+
+    def _finish_tree(
+        self, number: int, reader: TreeReader | None, watch: Any, leaves: list[bytes]
+    ) -> None:
+        self._add_all(watch.finish())
+        self.verdict.agreed += watch.agreed
+        self.limits.uncovered += watch.size - watch.covered
+        if reader is not None:
+            note = reader.checkpoint() if not self._broken(reader) else None
+            size = min(parse_checkpoint(note.text).size, len(leaves)) if note else 0
+            self._add_all(tile_findings(reader, number, leaves, size))
+
+    @staticmethod
+    def _broken(reader: TreeReader) -> bool:
+        """Whether its checkpoint cannot be read, which was told before."""
+        try:
+            note = reader.checkpoint()
+            if note is not None:
+                parse_checkpoint(note.text)
+        except Rejected:
+            return True
+        return False
+
+    def _leaf(
+        self, reader: TreeReader | None, index: int, header: bytes, body: Body | None
+    ) -> bytes:
+        """The block's leaf: its row root is computed at level 2, else taken from the tree."""
+        if body is not None and (self._level > 1 or reader is None):
+            return block_leaf(header, row_root(body))
+        if body is None:
+            self.limits.no_body += 1
+        root = bytes(32)
+        if reader is not None:
+            for entry in self._entries(reader, index, index + 1):
+                root = split_block_leaf(entry)[1] if len(entry) > 32 else root
+        return block_leaf(header, root)
+
+    def _entries(self, reader: TreeReader, first: int, end: int) -> list[bytes]:
+        try:
+            note = reader.checkpoint()
+            size = parse_checkpoint(note.text).size if note else 0
+            return list(reader.leaves(first, min(end, size), size))
+        except Rejected:
+            return []  # the check of the tree's files tells of it
+
+    def _verifier(self, lane: int, header: bytes) -> LaneVerifier:
+        start, name = None, f"{AUDIT}/{lane}"
+        if name in self._copy.about.late:
+            self.limits.late.append(name)
+            try:
+                first = parse_header(header)
+                start = Anchor(first.sequence - 1, first.previous) if first.sequence > 1 else None
+            except Rejected:
+                start = None
+        return LaneVerifier(self._trust.cluster, lane, self._lists, start)
+
+    def access(self, partition: int) -> None:
+        """The events of a partition of `access`, their chains, their tree."""
+        name = f"{ACCESS}/{partition}"
+        watch = self._known.watch(TreeName(self._trust.cluster, ACCESS, partition))
+        leaves: list[bytes] = []
+        reader = self._copy.tree(ACCESS, partition)
+        if name in self._copy.about.late:
+            self.limits.late.append(name)
+            self.limits.no_tree.append(name)
+        for number, event in enumerate(
+            self._guarded(lambda: self._copy.events(partition), lane=partition)
+        ):
+            wrong = self._access.feed(event)
+            if wrong is not None:
+                self.find(
+                    "access",
+                    f"access/{partition} 第 {number} 条：{wrong}",
+                    f"event {number} of access/{partition}: {wrong}",
+                    offset=number,
+                )
+            leaves.append(leaf_hash(event_hash(event)))
+            if name not in self._copy.about.late:
+                self._add_all(watch.add(leaves[-1]))
+        self.verdict.events += len(leaves)
+        if name not in self._copy.about.late:
+            self._finish_tree(partition, reader, watch, leaves)
+
+    def deliveries(self) -> None:
+        """Delivery chains, and receipts against them."""
+        check = DeliveryCheck(self._copy, self._trust, self._ledger)
+        self._add_all(check.run())
+        self.verdict.delivered, self.verdict.receipts = check.records, check.receipts
+        self.verdict.not_checked += check.not_checked
+        self.limits.late += check.late
+
+    def _guarded(self, read: Callable[[], Iterable[Any]], **place: int) -> Iterable[Any]:
+        """What `read` gives; a damaged file is a finding and ends there."""
+        try:
+            yield from read()
+        except Rejected as error:
+            self.find("copy", f"副本文件损坏：{error}", f"a file of the copy: {error}", **place)
+
+    def _add_all(self, findings: Iterable[Finding]) -> None:
+        for finding in findings:
+            self.verdict.add(finding)
+
+    def _sum(self, totals: Totals) -> None:
+        total = self.verdict.totals
+        total.blocks += totals.blocks
+        total.bodies += totals.bodies
+        total.rows += totals.rows
+        total.refused += totals.refused
+        total.placed += totals.placed
+        total.after_abort += totals.after_abort
