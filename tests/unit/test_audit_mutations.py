@@ -141,7 +141,7 @@ for _how in ("swap", "drop", "duplicate", "insert", "truncate"):
         copy.reorder(event_file(0), 1, how)
 
     _events.__name__ = f"events_{_how}"
-    mutation("access", "root", "missing")(_events)
+    mutation("missing" if _how == "truncate" else "access")(_events)
 
     def _records(copy: Damaged, how: str = _how) -> None:
         copy.reorder(copy.delivery(), 3, how)
