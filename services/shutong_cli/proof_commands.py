@@ -16,6 +16,7 @@ from shutong_cli.reading import require_keyring
 from shutong_cli.session import open_session
 from shutong_core.audit.proof import PROOF_BYTES_MAX, check_proof, parse_proof
 from shutong_core.audit.proofwords import proof_verdict
+from shutong_core.audit.signednote import NOTE_BYTES_MAX, SignedNote, parse_note
 from shutong_core.audit.trust import TRUST_BYTES_MAX, TrustBundle, parse_trust
 from shutong_core.domain.errors import Rejected
 from shutong_core.runtime.cluster import bus_name
@@ -137,6 +138,14 @@ def read_trust(path: Path) -> TrustBundle:
         raise Rejected(f"{path}: {error}") from error
 
 
+def read_note(path: Path) -> SignedNote:
+    """The signed note in a file. Raises Rejected that says what is wrong."""
+    try:
+        return parse_note(_read(path, NOTE_BYTES_MAX))
+    except Rejected as error:
+        raise Rejected(f"{path}: {error}") from error
+
+
 async def _bundle(node: Node) -> TrustBundle:
     witnesses = tuple(parse_witness(text).key for text in node.settings.auditor.witnesses)
     require_keyring(node)
@@ -151,7 +160,18 @@ async def _bundle(node: Node) -> TrustBundle:
         publics,
         witnesses,
         node.settings.auditor.witnesses_needed,
+        _agencies(node),
     )
+
+
+def _agencies(node: Node) -> dict[str, tuple[bytes, ...]]:
+    """Keys trusted for agencies, by organisation."""
+    found: dict[str, tuple[bytes, ...]] = {}
+    for key_id, public in sorted(node.keyring.trusted().items()):
+        kind, _, organisation = key_id.rpartition("/")[0].partition("/")
+        if kind == "agency":
+            found[organisation] = (*found.get(organisation, ()), public)
+    return found
 
 
 def _put(data: bytes, out: Path | None, zh: str, en: str) -> None:

@@ -26,7 +26,7 @@ from shutong_core.runtime.kafka_server import EmbeddedKafka
 from shutong_core.runtime.node import Node
 from shutong_core.runtime.settings import Settings
 
-SERVICES = ("control", "broker", "producer", "consumer")
+SERVICES = ("control", "auditor", "broker", "producer", "consumer")
 NEED_A_LIST = ("broker", "producer", "consumer")
 DRAIN_S = 10.0
 _http = httpx.Client(timeout=3, trust_env=False)

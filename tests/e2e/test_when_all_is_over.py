@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
+import pytest
+import shutong_verify
+
 from e2e.canaries import search
 from e2e.kafka_reading import read_all
 from e2e.scene import CLEAR, Scene
 from e2e.whole_bus import DATASETS, SERVICES, Bus
+from shutong_auditor.copyexport import export_copy
+from shutong_auditor.copyfiles import AuditCopy
+from shutong_auditor.copyverify import verify_copy
 from shutong_auditor.kafka_verdict import KafkaVerdict
 from shutong_auditor.kafka_verify import verify_kafka
+from shutong_auditor.prove import make_proof
 from shutong_cli.reading import read_in_force
 from shutong_core.audit.access import AccessVerifier
+from shutong_core.audit.proof import check_proof, parse_proof
+from shutong_core.audit.rowtree import Fate
+from shutong_core.audit.trust import TrustBundle
+from shutong_core.domain.errors import Rejected
 from shutong_core.domain.reasons import Reason
 from shutong_core.runtime.cluster import bus_name
 from shutong_core.wire.busrecords import AccessEvent
@@ -62,3 +76,57 @@ def test_every_record_was_decided_and_every_service_is_ready(bus: Bus, scene: Sc
     for service in SERVICES:
         status, checks = bus.readiness(service)
         assert (status, [each for each in checks.values() if not each["ok"]]) == (200, [])
+
+
+def trust_of(bus: Bus) -> TrustBundle:
+    node, keyring = bus.up.node, bus.up.node.keyring
+    agencies: dict[str, tuple[bytes, ...]] = {}
+    for key_id, public in keyring.trusted().items():
+        kind, _, organisation = key_id.rpartition("/")[0].partition("/")
+        if kind == "agency":
+            agencies[organisation] = (public,)
+    cluster = bus.call(bus_name(node.client, node.settings.prefix), 20)
+    return TrustBundle(cluster, keyring.publics("auditor")(), (), 0, agencies)
+
+
+def test_a_copy_of_the_bus_is_verified_elsewhere_by_both_verifiers(
+    bus: Bus, scene: Scene, tmp_path: Path
+) -> None:
+    bus.wait_decided()
+    node, trust = bus.up.node, trust_of(bus)
+    time.sleep(5)  # the trees are signed every other second
+    copy, data = tmp_path / "copy", bus.settings.data_dir
+    export = export_copy(node.client, node.topics, node.codec, trust.cluster, copy, data)
+    about = bus.call(export, 120)
+    assert about.late == frozenset()
+    verdict = verify_copy(AuditCopy(copy), trust, node.codec)
+    assert verdict.ok, verdict.text("en")
+    assert verdict.agreed > about.lanes
+    assert min(verdict.totals.rows, verdict.delivered, verdict.events, verdict.checkpoints) > 0
+    uncovered = [each.en for each in verdict.not_checked if "after the newest" in each.en]
+    assert uncovered == [], "all that was decided is under a checkpoint"
+    other = shutong_verify.verify_copy(str(copy), trust.encode())
+    assert other.wrong == []
+    assert (other.rows, other.records) == (verdict.totals.rows, verdict.delivered)
+
+
+def test_what_became_of_a_record_is_proved_to_who_has_the_trust_bundle_alone(
+    bus: Bus, scene: Scene
+) -> None:
+    node, trust = bus.up.node, trust_of(bus)
+    proved = []
+    for each in read_all(bus.bootstrap, [bus.topics.inbound(DATASETS[0])])[:6]:
+        place = (DATASETS[0], each.partition, each.offset)
+        made = bus.call(
+            make_proof(node.client, node.topics, bus.settings.data_dir, place), 60
+        ).encode()
+        assert len(made) <= 10 * 1024
+        shown = check_proof(parse_proof(made), trust)
+        assert (shown.row.dataset, shown.header.lane, shown.row.offset) == place
+        assert shutong_verify.check_proof(made, shutong_verify.Trust(trust.encode()))
+        proved += [verdict.fate for verdict in shown.row.verdicts]
+    assert Fate.PLACED in proved
+    with pytest.raises(Rejected, match="no verdict"):
+        bus.call(
+            make_proof(node.client, node.topics, bus.settings.data_dir, (DATASETS[0], 0, 10**9)), 60
+        )

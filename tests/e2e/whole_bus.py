@@ -29,7 +29,7 @@ from shutong_core.runtime.settings import Settings
 
 LIST = Path(__file__).with_name("list.yaml")
 DATASETS, LANES = ("aid-decision", "licence-event", "gauge-reading"), 3
-SERVICES = ("control", "broker", "producer", "consumer")
+SERVICES = ("control", "auditor", "broker", "producer", "consumer")
 START_S, STOP_S = 90.0, 60.0
 
 
