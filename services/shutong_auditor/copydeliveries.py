@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 from shutong_auditor.copyfiles import AuditCopy, delivery_file
+from shutong_core.audit.chain import SEGMENT_HEADER
 from shutong_core.audit.follow import SegmentEnd
 from shutong_core.audit.receipts import DeliveryReceipt, parse_receipt
 from shutong_core.audit.trust import TrustBundle
@@ -65,8 +66,9 @@ class DeliveryCheck:
             on_segment=partial(self._segment, grant),
         )
         try:
-            for offset, record in enumerate(self._copy.records(grant, number)):
-                yield from verifier.feed(offset, *record)
+            for mark, run in self._copy.runs(grant, number):
+                headers = () if mark is None else ((SEGMENT_HEADER, mark),)
+                yield from verifier.feed_run(verifier.records, headers, run)
         except Rejected as error:
             yield Finding("copy", Statement(f"副本文件损坏：{error}", str(error)), grant=grant)
         yield from verifier.finish()

@@ -7,7 +7,10 @@ form. What is read is not believed: a frame that is cut off or too long is Rejec
 from __future__ import annotations
 
 import json
+import mmap
+import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -22,10 +25,12 @@ ABOUT = "copy.json"
 PART_BYTES_MAX = 2 * 1024 * 1024 + 64 * 1024
 SEGMENT_BYTES = 45
 _ABSENT = b"\xff\xff\xff\xff"
+_NONE = 0xFFFFFFFF
+_SIZE = struct.Struct(">I")
 _ABOUT_BYTES_MAX = 16 * 1024 * 1024
 
-#: Record headers, key, value: as a reader of Kafka gets them.
-StoredRecord = tuple[tuple[tuple[str, bytes], ...], bytes | None, bytes | None]
+#: Records of one run of a delivery file, at most.
+RUN_RECORDS_MAX = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +89,37 @@ class AuditCopy:
                 found.append((path.parent.name, int(path.stem)))
         return sorted(found)
 
-    def records(self, grant: str, partition: int) -> Iterator[StoredRecord]:
-        """The records of a delivery file."""
+    def runs(self, grant: str, partition: int) -> Iterator[tuple[bytes | None, list[bytes]]]:
+        """The records of a delivery file in runs: the first's segment header, if it has one, and
+        the records as the chain takes them (`chain.record_bytes`); the others have no header."""
         path = self.directory / delivery_file(grant, partition)
-        for segment, key, value in _frames(path, 3):
-            headers = () if segment is None else ((SEGMENT_HEADER, segment),)
-            yield headers, key, value
+        with _mapped(path) as data:
+            mark, run, at, number, end = None, list[bytes](), 0, 0, len(data)
+            size_at = _SIZE.unpack_from
+            try:
+                while at < end:
+                    if data[at : at + 4] == _ABSENT and run and len(run) < RUN_RECORDS_MAX:
+                        start = at = at + 4
+                    else:
+                        if run:
+                            yield mark, run
+                        start, run = at + 4, []
+                        mark, at = None, start
+                        if (size := size_at(data, start - 4)[0]) != _NONE:
+                            at = start + size
+                            mark, start = data[start:at], at
+                    for _ in range(2):
+                        size = size_at(data, at)[0]
+                        at += 4 if size == _NONE else 4 + size
+                    if at > end:
+                        raise struct.error
+                    run.append(data[start:at])
+                    number += 1
+            except struct.error:
+                name = f"{path.parent.name}/{path.name}"
+                raise Rejected(f"{name}: cut off or damaged in record {number}") from None
+            if run:
+                yield mark, run
 
     def tree(self, topic: str, number: int) -> TreeReader | None:
         """The tree's files; None if the copy has none."""
@@ -162,6 +192,20 @@ def _frames(path: Path, parts: int) -> Iterator[tuple[bytes | None, ...]]:
                 found.append(_part(stream, length, path, number))
             yield tuple(found)
             number += 1
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[mmap.mmap | bytes]:
+    """A file's bytes, read as they are needed. Raises Rejected if it is not there."""
+    try:
+        with path.open("rb") as stream:
+            if not path.stat().st_size:
+                yield b""
+                return
+            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                yield data
+    except OSError:
+        raise Rejected(f"{path.name}: the file is missing") from None
 
 
 def _part(stream: BinaryIO, length: bytes, path: Path, number: int) -> bytes | None:

@@ -6,9 +6,11 @@ As an integer read little-endian, row r is bit r; unused bits of the last byte a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import compress
 
 # A column of bytes becomes the text of a binary number: zero stays "0", everything else is "1".
 _AS_DIGITS = b"0" + b"1" * 255
+_AS_FLAGS = bytes(each & 1 for each in range(256))  # digits "0" and "1" become 0 and 1
 
 
 def size_of(rows: int) -> int:
@@ -60,4 +62,6 @@ def ranges(bits: int) -> Iterator[tuple[int, int]]:
 
 def rows_of(bits: int) -> list[int]:
     """The row numbers in `bits`, ascending."""
-    return [row for first, end in ranges(bits) for row in range(first, end)]
+    # Digits and compress go through a dense bitmap many times faster than shifting does.
+    digits = format(bits, "b").encode()[::-1].translate(_AS_FLAGS)
+    return list(compress(range(len(digits)), digits))

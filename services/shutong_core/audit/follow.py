@@ -7,7 +7,7 @@ end shows when the next one opens, or when the reader knows that it read all the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum, unique
 
@@ -120,6 +120,15 @@ class ChainFollower:
         self, headers: Iterable[tuple[str, bytes]], key: bytes | None, value: bytes | None
     ) -> tuple[Event, ...]:
         """Takes the next record; returns what became known by it, mostly nothing."""
+        return self.feed_run(headers, (record_bytes(key, value),))
+
+    def feed_run(
+        self, headers: Iterable[tuple[str, bytes]], records: Sequence[bytes]
+    ) -> tuple[Event, ...]:
+        """As `feed`, for several records (as `record_bytes` gives them) with headers on the first.
+
+        None of the others may open a segment.
+        """
         events: tuple[Event, ...] = ()
         try:
             segment = segment_of(headers)
@@ -134,10 +143,10 @@ class ChainFollower:
         if current is None:
             if self._any or self._from_start:
                 return (*events, Mismatch(None, 0, Wrong.OUTSIDE, "", ""))
-            self.skipped += 1
+            self.skipped += len(records)
             return events
-        current.count += 1
-        current.hash.update(record_bytes(key, value))
+        current.count += len(records)
+        current.hash.update(b"".join(records))
         return events
 
     def end_segment(self) -> tuple[Event, ...]:

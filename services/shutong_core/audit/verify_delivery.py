@@ -7,10 +7,11 @@ record counts must agree too.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from shutong_core.audit.body import CHAIN_BYTES, Body
+from shutong_core.audit.chain import record_bytes
 from shutong_core.audit.follow import ChainFollower, Event, Mismatch, Position, SegmentEnd, Wrong
 from shutong_core.audit.verdict import Finding, Statement
 
@@ -136,11 +137,25 @@ class DeliveryVerifier:
 
         `newer`: it may have been placed after the ledger was read, so it need not be in there.
         """
-        self.records += 1
-        found = self._judge(offset, self._follower.feed(headers, key, value))
+        return self.feed_run(offset, headers, (record_bytes(key, value),), newer=newer)
+
+    def feed_run(
+        self,
+        offset: int,
+        headers: Iterable[tuple[str, bytes]],
+        records: Sequence[bytes],
+        *,
+        newer: bool = False,
+    ) -> list[Finding]:
+        """As `feed`, for several records (as `record_bytes` gives them) with headers on the first.
+
+        None of the others may open a segment.
+        """
+        self.records += len(records)
+        found = self._judge(offset, self._follower.feed_run(headers, records))
         reading = self._follower.reading
         if reading is not None and not newer:
-            found += self._audited(offset, *reading)
+            found += self._audited(offset, *reading, len(records))
         return found
 
     def caught_up(self) -> bool:
@@ -173,16 +188,20 @@ class DeliveryVerifier:
                 found.append(Finding("count", text, lane=lane, grant=self._grant, k=at + 1))
         return found
 
-    def _audited(self, offset: int, lane: int, k: int) -> list[Finding]:
+    def _audited(self, offset: int, lane: int, last: int, count: int) -> list[Finding]:
+        """Whether records up to `last`, `count` of them from `offset` on, are in the ledger."""
         ends = self._ends.get(lane)
         if lane not in self._lanes and lane not in self._strangers:
             self._strangers.add(lane)
             text = Statement("该分道不写入此分区", "this lane does not write to this partition")
-            return [Finding("lane", text, lane=lane, offset=offset, grant=self._grant, k=k)]
-        if k > (ends.ks[-1] if ends else 0) and lane not in self._beyond:
+            return [Finding("lane", text, lane=lane, offset=offset, grant=self._grant, k=last)]
+        placed = ends.ks[-1] if ends else 0
+        if last > placed and lane not in self._beyond:
             self._beyond.add(lane)
+            k = max(placed + 1, last - count + 1)
+            at = offset + k - (last - count + 1)
             text = Statement("自此起的记录不在审计中", "records from here on are not in the audit")
-            return [Finding("unaudited", text, lane=lane, offset=offset, grant=self._grant, k=k)]
+            return [Finding("unaudited", text, lane=lane, offset=at, grant=self._grant, k=k)]
         return []
 
     def _judge(self, offset: int | None, events: tuple[Event, ...]) -> list[Finding]:
