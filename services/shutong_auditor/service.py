@@ -12,10 +12,14 @@ from collections.abc import AsyncIterator
 
 import httpx2 as httpx
 import structlog
+from sqlalchemy import Engine
 
 from shutong_auditor.cosigning import WitnessClient, parse_witness
 from shutong_auditor.failpoint import failpoint_of
 from shutong_auditor.growth import Floor, TreeGrowth
+from shutong_auditor.index.follow import IndexFollower
+from shutong_auditor.index.indexer import Indexer
+from shutong_auditor.index.schema import open_index
 from shutong_auditor.signing import CheckpointSigner
 from shutong_auditor.treereader import tree_directory
 from shutong_auditor.treestore import TreeStore
@@ -122,7 +126,19 @@ async def running(node: Node, cluster: str, lanes: int) -> AsyncIterator[TreeTai
         node.health.check("trees", lambda: _problem(tail))
         stack.push_async_callback(tail.stop)
         tail.start()
+        engine = open_index(settings.index_url, node.settings.data_dir)
+        stack.callback(engine.dispose)
+        index = index_follower(node, engine, cluster, lanes)
+        node.health.check("index", lambda: index.problem)
+        stack.push_async_callback(index.stop)
+        index.start()
         yield tail
+
+
+def index_follower(node: Node, engine: Engine, cluster: str, lanes: int) -> IndexFollower:
+    """What keeps the index of this bus; not yet started."""
+    indexer = Indexer(engine, node.table, cluster)
+    return IndexFollower(node.client, node.topics, lanes, node.keyring.verifier("control"), indexer)
 
 
 def _store(node: Node, tree: TreeName) -> TreeStore:

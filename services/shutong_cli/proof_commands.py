@@ -94,7 +94,7 @@ def check(
     """
     bundle = read_trust(trust_file)
     try:
-        proved = check_proof(parse_proof(_read(file, PROOF_BYTES_MAX)), bundle)
+        proved = check_proof(parse_proof(read_bytes(file, PROOF_BYTES_MAX)), bundle)
     except Rejected as error:
         raise Rejected(f"证明不成立。 The proof does NOT hold: {error}") from error
     verdict = proof_verdict(proved, grant)
@@ -133,7 +133,7 @@ def check(
 def read_trust(path: Path) -> TrustBundle:
     """The trust bundle in a file. Raises Rejected that says what is wrong."""
     try:
-        return parse_trust(_read(path, TRUST_BYTES_MAX))
+        return parse_trust(read_bytes(path, TRUST_BYTES_MAX))
     except Rejected as error:
         raise Rejected(f"{path}: {error}") from error
 
@@ -141,7 +141,7 @@ def read_trust(path: Path) -> TrustBundle:
 def read_note(path: Path) -> SignedNote:
     """The signed note in a file. Raises Rejected that says what is wrong."""
     try:
-        return parse_note(_read(path, NOTE_BYTES_MAX))
+        return parse_note(read_bytes(path, NOTE_BYTES_MAX))
     except Rejected as error:
         raise Rejected(f"{path}: {error}") from error
 
@@ -185,7 +185,8 @@ def _put(data: bytes, out: Path | None, zh: str, en: str) -> None:
     say(f"{zh}已写入 {out}", f"{en} is in {out}")
 
 
-def _read(path: Path, bytes_max: int) -> bytes:
+def read_bytes(path: Path, bytes_max: int) -> bytes:
+    """At most `bytes_max` + 1 bytes of a file. Raises Rejected that says what is wrong."""
     try:
         with path.open("rb") as stream:
             return stream.read(bytes_max + 1)

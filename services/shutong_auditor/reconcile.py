@@ -1,0 +1,172 @@
+"""Daily reconciliation (对账): placed by the audit, against delivery topics and receipts.
+
+Every difference is named by grant, lane and number; nothing is compared by totals alone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from shutong_auditor.index.indexer import CHINA
+from shutong_auditor.index.questions import Span
+from shutong_core.audit.chain import segment_of
+from shutong_core.audit.receipts import parse_receipt
+from shutong_core.domain.errors import Rejected, Retryable
+from shutong_core.runtime.cluster import partitions_of
+from shutong_core.runtime.consumers import stop_consumer
+from shutong_core.wire.topics import Topics
+
+#: Read from so long before the day, so that the header of each segment is met, and so long after.
+_AROUND_MS = 3_600_000
+
+
+@dataclass(slots=True)
+class GrantDay:
+    """One grant on one day, in records."""
+
+    grant: str
+    audited: int = 0
+    in_topic: int = 0
+    acknowledged: int = 0
+    #: What differs, for people: (Chinese, English).
+    differences: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Seen:
+    counts: dict[int, int] = field(default_factory=lambda: defaultdict(int))  # by lane
+    lane: int | None = None
+    k: int = 0
+
+
+async def reconcile(
+    client: Mapping[str, Any], topics: Topics, day: str, spans: Sequence[Span]
+) -> list[GrantDay]:
+    """The reconciliation of `day` (`YYYY-MM-DD`, China's time), by grant.
+
+    `spans`: what the index says of that day. Raises Rejected for what is no day, Retryable if
+    Kafka does not answer.
+    """
+    try:
+        start = datetime.strptime(day, "%Y-%m-%d").replace(tzinfo=CHINA)
+    except ValueError:
+        raise Rejected(f"{day} 不是日期。 {day} is no day: YYYY-MM-DD.") from None
+    first_ms = int(start.timestamp() * 1000) - _AROUND_MS
+    end_ms = int((start + timedelta(days=1)).timestamp() * 1000) + _AROUND_MS
+    by_grant: dict[str, dict[int, Span]] = defaultdict(dict)
+    for span in spans:
+        by_grant[span.grant][span.lane] = span
+    consumer = AIOKafkaConsumer(
+        **client, isolation_level="read_committed", auto_offset_reset="none", check_crcs=True
+    )
+    try:
+        await consumer.start()
+        signed = await _acknowledged(consumer, topics)
+        found = []
+        for grant, lanes in sorted(by_grant.items()):
+            topic = topics.delivery(grant)
+            count = (await partitions_of(client, [topic])).get(topic, 0)
+            seen = _Seen()
+            for number in range(count):
+                place = TopicPartition(topic, number)
+                await _count(consumer, place, (first_ms, end_ms), lanes, seen)
+            found.append(_compared(grant, lanes, seen.counts, signed, there=count > 0))
+    except (KafkaError, TimeoutError) as error:
+        raise Retryable(f"deliveries cannot be read: {type(error).__name__}") from error
+    finally:
+        await stop_consumer(consumer)
+    return found
+
+
+async def _count(
+    consumer: AIOKafkaConsumer,
+    place: TopicPartition,
+    span_ms: tuple[int, int],
+    lanes: Mapping[int, Span],
+    seen: _Seen,
+) -> None:
+    """Count the records of a partition whose numbers are the day's."""
+    offsets = await consumer.offsets_for_times({place: span_ms[0]})
+    until = await consumer.offsets_for_times({place: span_ms[1]})
+    end = (await consumer.end_offsets([place]))[place]
+    if offsets[place] is None:
+        return
+    end = until[place].offset if until[place] is not None else end
+    consumer.assign([place])
+    consumer.seek(place, offsets[place].offset)
+    seen.lane = None
+    while await consumer.position(place) < end:
+        for record in (await consumer.getmany(place, timeout_ms=200)).get(place, ()):
+            try:
+                segment = segment_of(record.headers)
+            except Rejected:
+                seen.lane = None  # not to be attributed: it will be missing, and is named so
+                continue
+            if segment is not None:
+                seen.lane, seen.k = segment.lane, segment.k - 1
+            if seen.lane is None:
+                continue
+            seen.k += 1
+            span = lanes.get(seen.lane)
+            if span is not None and span.first_k <= seen.k <= span.last_k:
+                seen.counts[seen.lane] += 1
+
+
+async def _acknowledged(consumer: AIOKafkaConsumer, topics: Topics) -> dict[tuple[str, int], int]:
+    """How far each (grant, lane) was countersigned; class grants have chains by territory."""
+    place = TopicPartition(topics.receipts, 0)
+    reached: dict[tuple[str, int], int] = defaultdict(int)
+    consumer.assign([place])
+    consumer.seek(place, (await consumer.beginning_offsets([place]))[place])
+    end = (await consumer.end_offsets([place]))[place]
+    while await consumer.position(place) < end:
+        for record in (await consumer.getmany(place, timeout_ms=200)).get(place, ()):
+            try:
+                receipt = parse_receipt(record.value or b"", lambda *_: True)
+            except Rejected:
+                continue  # not for a sum to say; verification does
+            if receipt.territory is None:
+                name = (receipt.grant, receipt.lane)
+                reached[name] = max(reached[name], receipt.last)
+    return reached
+
+
+def _compared(
+    grant: str,
+    lanes: Mapping[int, Span],
+    counts: Mapping[int, int],
+    signed: Mapping[tuple[str, int], int],
+    *,
+    there: bool,
+) -> GrantDay:
+    day = GrantDay(grant)
+    for lane, span in sorted(lanes.items()):
+        count, numbers = counts.get(lane, 0), f"{span.first_k}–{span.last_k}"
+        day.audited += span.count
+        day.in_topic += count
+        day.acknowledged += max(
+            0, min(signed.get((grant, lane), 0), span.last_k) - span.first_k + 1
+        )
+        if not span.whole:
+            day.differences.append(
+                (
+                    f"分道 {lane}：序号 {numbers}，审计只有 {span.count} 条",
+                    f"lane {lane}: numbers {numbers}, but the audit has {span.count}",
+                )
+            )
+        if count != span.count:
+            where = ("主题", "the topic") if there else ("（主题不存在）", "no topic:")
+            day.differences.append(
+                (
+                    f"分道 {lane}：审计 {span.count} 条（{numbers}），{where[0]}中 {count} 条",
+                    f"lane {lane}: the audit has {span.count} ({numbers}), {where[1]} has {count}",
+                )
+            )
+    return day
