@@ -11,15 +11,23 @@ import shutong_verify
 from e2e.canaries import search
 from e2e.kafka_reading import read_all
 from e2e.scene import CLEAR, Scene
+from e2e.waiting import until
 from e2e.whole_bus import DATASETS, SERVICES, Bus
 from shutong_auditor.copyexport import export_copy
 from shutong_auditor.copyfiles import AuditCopy
 from shutong_auditor.copyverify import verify_copy
+from shutong_auditor.index.questions import Question, last_blocks, spans, sums
+from shutong_auditor.index.schema import open_index
 from shutong_auditor.kafka_verdict import KafkaVerdict
 from shutong_auditor.kafka_verify import verify_kafka
 from shutong_auditor.prove import make_proof
+from shutong_auditor.reconcile import reconcile
+from shutong_auditor.service import index_follower
+from shutong_auditor.supply import certificate_body
+from shutong_auditor.tally import PLACED
 from shutong_cli.reading import read_in_force
 from shutong_core.audit.access import AccessVerifier
+from shutong_core.audit.certificate import encode_certificate, parse_certificate
 from shutong_core.audit.proof import check_proof, parse_proof
 from shutong_core.audit.rowtree import Fate
 from shutong_core.audit.trust import TrustBundle
@@ -130,3 +138,61 @@ def test_what_became_of_a_record_is_proved_to_who_has_the_trust_bundle_alone(
         bus.call(
             make_proof(node.client, node.topics, bus.settings.data_dir, (DATASETS[0], 0, 10**9)), 60
         )
+
+
+def test_the_index_says_what_the_audit_says_and_every_day_is_reconciled(
+    bus: Bus, scene: Scene, tmp_path: Path
+) -> None:
+    bus.wait_decided()
+    node, trust = bus.up.node, trust_of(bus)
+    engine = open_index(None, bus.settings.data_dir)  # the auditor keeps it up to date
+    verdict = bus.call(
+        verify_kafka(node.client, node.topics, node.codec, cluster=trust.cluster), 120
+    )
+    blocks = {lane: anchor.sequence for lane, anchor in verdict.last_blocks.items()}
+    until(lambda: last_blocks(engine) == {n: s for n, s in blocks.items() if s}, 30, "indexed")
+    placed = sums(engine, Question(verdict=PLACED), ("grant_id",)).lines
+    assert dict(placed) == {grant: count for grant, count in verdict.placed.items() if count}
+    days = [line[0] for line in sums(engine, Question(), ("day",)).lines]
+    found = [
+        each
+        for day in days
+        for each in bus.call(reconcile(node.client, node.topics, day, spans(engine, day)), 60)
+    ]
+    assert [each.differences for each in found] == [[]] * len(found)
+    assert sum(each.in_topic for each in found) == sum(verdict.placed.values())
+    assert 0 < sum(each.acknowledged for each in found) <= sum(each.audited for each in found)
+
+    mine = open_index(f"sqlite:///{tmp_path / 'anew.sqlite3'}", tmp_path)
+    lanes = len(verdict.last_blocks)
+    assert bus.call(index_follower(node, mine, trust.cluster, lanes).run_once(), 60) == sum(
+        blocks.values()
+    )
+    columns = ("lane", "sequence", "grant_id", "verdict", "direction", "giver", "receiver")
+    assert sums(mine, Question(), columns, 10_000) == sums(engine, Question(), columns, 10_000)
+
+
+def test_a_department_gets_a_certificate_that_the_trust_bundle_verifies(
+    bus: Bus, scene: Scene
+) -> None:
+    node, trust = bus.up.node, trust_of(bus)
+    engine = open_index(None, bus.settings.data_dir)
+    (first, *_), (last, *_) = (sums(engine, Question(), ("day",)).lines[n] for n in (0, -1))
+    provider = sums(engine, Question(verdict=PLACED), ("provider",)).lines[0][0]
+    version, _ = bus.call(read_in_force(node), 60)
+    asked = (provider, first, last)
+    body = certificate_body(engine, version, trust.cluster, bus.settings.data_dir, asked, 1)
+    signer = node.keyring.signer("auditor")
+    data = encode_certificate(body, signer.key_id, signer.sign)
+    said = parse_certificate(data, trust.cluster, trust.auditor)
+    assert said == body
+    assert sum(each["records"] for each in said["placed"]) > 0
+    assert len(said["checkpoints"]) == version.bus.lanes
+    for bad in (data.replace(b'"records":1', b'"records":9'), data[:-2], b"", data + b" "):
+        if bad != data:
+            with pytest.raises(Rejected):
+                parse_certificate(bad, trust.cluster, trust.auditor)
+    with pytest.raises(Rejected, match="no auditor"):
+        parse_certificate(data, trust.cluster, [bytes(32)])
+    with pytest.raises(Rejected, match="of bus"):
+        parse_certificate(data, "another", trust.auditor)
