@@ -17,9 +17,11 @@ from shutong_auditor.kafka_verdict import KafkaVerdict
 from shutong_auditor.kafka_verify import verify_kafka
 from shutong_cli import proof_commands, question_commands
 from shutong_cli.history import read_history
+from shutong_cli.onrecord import on_record
 from shutong_cli.output import AsJson, console, examples, new_app, print_json, safe, say
 from shutong_cli.reading import read_in_force
 from shutong_cli.session import open_session
+from shutong_core.audit.acts import ActName
 from shutong_core.domain.errors import Rejected
 from shutong_core.runtime.cluster import bus_name, existing_topics
 from shutong_core.runtime.lifecycle import EXIT_FATAL
@@ -116,6 +118,7 @@ def export(
 
 async def _export(node: Node, directory: Path, trees_of: Path | None) -> About:
     cluster = await bus_name(node.client, node.settings.prefix)
+    await on_record(node, ActName.AUDIT_EXPORT, "audit")
     return await export_copy(node.client, node.topics, node.codec, cluster, directory, trees_of)
 
 

@@ -9,9 +9,11 @@ from typing import Annotated
 
 import typer
 
+from shutong_cli.onrecord import on_record
 from shutong_cli.output import examples, new_app, note, say
 from shutong_cli.reading import read_in_force
 from shutong_cli.session import open_session
+from shutong_core.audit.acts import ActName
 from shutong_core.domain.errors import Rejected
 from shutong_core.runtime.node import Node
 
@@ -42,6 +44,7 @@ def issue(
     if not unchecked:
         asyncio.run(_require(node, system))
     stream = None if out is None else _new_file(out)
+    _on_record(node, ActName.KEY_ISSUE, system)
     key = node.keyring.issue_api_key(system)
     if stream is None or out is None:
         note(f"{system} 的密钥只显示这一次", f"the key of {system} is shown only now")
@@ -58,10 +61,17 @@ def revoke(system: System) -> None:
 
     Take all keys of a system away; every service on this keyring refuses them from now on.
     """
-    count = open_session().keyring.revoke_api_keys(system)
+    node = open_session()
+    _on_record(node, ActName.KEY_REVOKE, system)
+    count = node.keyring.revoke_api_keys(system)
     if count == 0:
         raise Rejected(f"{system} 没有密钥。 {system} has no key.")
     say(f"已收回 {system} 的 {count} 个密钥", f"{count} keys of {system} are revoked")
+
+
+def _on_record(node: Node, name: ActName, system: str) -> None:
+    if not asyncio.run(on_record(node, name, f"system/{system}")):
+        note("总线还没有清单，此操作未入访问日志", "no list yet: this act is not on record")
 
 
 async def _require(node: Node, system: str) -> None:

@@ -11,10 +11,12 @@ import typer
 
 from shutong_auditor.cosigning import parse_witness
 from shutong_auditor.prove import make_proof
+from shutong_cli.onrecord import on_record
 from shutong_cli.output import AsJson, console, examples, print_json, safe, say
 from shutong_cli.reading import require_keyring
 from shutong_cli.session import open_session
-from shutong_core.audit.proof import PROOF_BYTES_MAX, check_proof, parse_proof
+from shutong_core.audit.acts import ActName
+from shutong_core.audit.proof import PROOF_BYTES_MAX, Proof, check_proof, parse_proof
 from shutong_core.audit.proofwords import proof_verdict
 from shutong_core.audit.signednote import NOTE_BYTES_MAX, SignedNote, parse_note
 from shutong_core.audit.trust import TRUST_BYTES_MAX, TrustBundle, parse_trust
@@ -71,12 +73,16 @@ def prove(
     the auditor's machine.
     """
     node = open_session()
-    made = asyncio.run(
-        make_proof(
-            node.client, node.topics, node.settings.data_dir, (dataset, lane, offset), loading
-        )
-    )
+    made = asyncio.run(_prove(node, (dataset, lane, offset), loading))
     _put(made.encode(), out, "证明", "the proof")
+
+
+async def _prove(node: Node, place: tuple[str, int, int], loading: str) -> Proof:
+    made = await make_proof(node.client, node.topics, node.settings.data_dir, place, loading)
+    dataset, lane, offset = place
+    detail = f"lane {lane} offset {offset}"
+    await on_record(node, ActName.AUDIT_PROVE, f"dataset/{dataset}", detail)
+    return made
 
 
 def check(

@@ -14,14 +14,17 @@ from pathlib import Path
 
 from shutong_broker.policy.condition import check_condition
 from shutong_cli.history import require_own_bus
+from shutong_cli.onrecord import command_actor
 from shutong_cli.reading import following, read_current
 from shutong_control.draftfile import read_draft
+from shutong_control.listacts import list_acts
 from shutong_control.publish import Check, Draft, Prepared, Publisher, prepare
 from shutong_core.domain.checks import check_list
 from shutong_core.domain.errors import Fatal, Retryable
 from shutong_core.domain.findings import Finding
 from shutong_core.domain.regions import RegionTable
 from shutong_core.domain.version import ListVersion
+from shutong_core.runtime.actlog import act_batches
 from shutong_core.runtime.cluster import Difference, ensure_topics, partitions_of
 from shutong_core.runtime.listfeed import ListFeed
 from shutong_core.runtime.node import Node
@@ -118,6 +121,13 @@ async def publish_list_file(
             topics.ensure_for,
             now_ms,
             overrule=overrule,
+            acts=lambda prepared: act_batches(
+                "cli",
+                node.topics.access,
+                prepared.version.bus.lanes,
+                list_acts(prepared, command_actor(), now_ms()),
+                node.codec.encode,
+            ),
         )
         try:
             prepared = await publisher.publish(draft)

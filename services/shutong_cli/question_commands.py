@@ -17,11 +17,13 @@ from shutong_auditor.index.schema import open_index
 from shutong_auditor.reconcile import GrantDay, reconcile
 from shutong_auditor.service import index_follower
 from shutong_auditor.supply import certificate_body
+from shutong_cli.onrecord import on_record
 from shutong_cli.output import AsJson, examples, print_json, print_table, say
 from shutong_cli.proof_commands import read_bytes, read_trust
 from shutong_cli.reading import read_in_force
 from shutong_cli.session import open_session
 from shutong_cli.sheet import write_sheet
+from shutong_core.audit.acts import ActName
 from shutong_core.audit.certificate import (
     CERTIFICATE_BYTES_MAX,
     encode_certificate,
@@ -264,6 +266,8 @@ async def _certificate(node: Node, asked: tuple[str, str, str]) -> bytes:
     body = certificate_body(
         _engine(node), version, cluster, node.settings.data_dir, asked, int(time.time() * 1000)
     )
+    days = f"{asked[1]} to {asked[2]}"
+    await on_record(node, ActName.AUDIT_CERTIFY, f"organisation/{asked[0]}", days)
     signer = node.keyring.signer("auditor")
     return encode_certificate(body, signer.key_id, signer.sign)
 

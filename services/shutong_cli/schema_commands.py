@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from shutong_cli.onrecord import command_actor
 from shutong_cli.output import AsJson, console, examples, new_app, print_json, safe, say
+from shutong_cli.publishing import now_ms
 from shutong_cli.reading import following
 from shutong_cli.session import open_session
 from shutong_control.draftfile import read_bounded
 from shutong_control.register import register_schema
+from shutong_core.audit.access import Act
+from shutong_core.audit.acts import ActName
 from shutong_core.domain.errors import Rejected, Retryable
-from shutong_core.runtime.cluster import ensure_topics
+from shutong_core.runtime.actlog import act_batches
+from shutong_core.runtime.cluster import ensure_topics, partitions_of
 from shutong_core.runtime.lifecycle import EXIT_REJECTED
 from shutong_core.runtime.node import Node
 from shutong_core.runtime.transaction import Fenced
+from shutong_core.wire.batches import RecordBatch
 from shutong_core.wire.findings import TEXT_BYTES_MAX, Finding
 from shutong_core.wire.lint import lint_schema
 from shutong_core.wire.schemarecords import Registration
@@ -119,9 +126,24 @@ async def _register(node: Node, subject: str, schema: Schema) -> tuple[Registrat
     await ensure_topics(node.client, control_specs(node.topics, *node.settings.replication))
     async with following(node) as feed:
         try:
-            return await register_schema(node.client, node.topics, feed, subject, schema)
+            return await register_schema(
+                node.client, node.topics, feed, subject, schema, await _acts(node)
+            )
         except Fenced as error:
             raise Retryable(
                 "另一个发布者同时在写，本次未写入任何内容，请重新执行。"
                 " Another writer came in between; nothing was written: run it again."
             ) from error
+
+
+async def _acts(node: Node) -> Callable[[Registration], list[RecordBatch]]:
+    """What is put on record with a registration: nothing before the first list."""
+    topic = node.topics.access
+    partitions = (await partitions_of(node.client, [topic])).get(topic, 0)
+
+    def acts(made: Registration) -> list[RecordBatch]:
+        detail = f"id {made.id}, version {made.version}"
+        act = Act(now_ms(), command_actor(), ActName.SCHEMA_ADD.stored, made.subject, detail=detail)
+        return act_batches("cli", topic, partitions, [act], node.codec.encode) if partitions else []
+
+    return acts

@@ -125,8 +125,11 @@ class Publisher:
         now_ms: Callable[[], int],
         *,
         overrule: bool = False,
+        acts: Callable[[Prepared], Sequence[RecordBatch]] = lambda _: (),
     ) -> None:
+        """`acts`: events about the change, written in one commit with it."""
         self._overrule = overrule
+        self._acts = acts
         self._client = client
         self._topics = topics
         self._feed = feed
@@ -164,7 +167,7 @@ class Publisher:
             # Topics first: a list in force never names a topic that is not there.
             await self._ensure_topics(prepared.version)
             await producer.begin()
-            for batch in self._batches(prepared):
+            for batch in (*self._batches(prepared), *self._acts(prepared)):
                 await producer.send(batch)
             await producer.commit()
             return prepared

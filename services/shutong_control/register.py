@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from shutong_control.publish import read_to_end
@@ -47,9 +47,16 @@ def allot_schema(
 
 
 async def register_schema(
-    client: Mapping[str, Any], topics: Topics, feed: ListFeed, subject: str, schema: Schema
+    client: Mapping[str, Any],
+    topics: Topics,
+    feed: ListFeed,
+    subject: str,
+    schema: Schema,
+    acts: Callable[[Registration], Sequence[RecordBatch]] = lambda _: (),
 ) -> tuple[Registration, bool]:
     """Register `schema` under `subject`, and wait until `feed` shows it; True if it is new.
+
+    `acts`: events about it, written in one commit with it.
 
     The control topics must be there and `feed` be started. Raises Rejected as `allot_schema`,
     Retryable if Kafka does not answer, Fenced if another writer came in between: nothing was
@@ -67,7 +74,8 @@ async def register_schema(
             return made, False
         await producer.begin()
         record = KafkaRecord(*encode_registration(made))
-        await producer.send(RecordBatch(topics.schemas, 0, (record,)))
+        for batch in (RecordBatch(topics.schemas, 0, (record,)), *acts(made)):
+            await producer.send(batch)
         await producer.commit()
     finally:
         await producer.close()

@@ -10,8 +10,13 @@ from typing import Any
 
 import pytest
 
+from e2e.kafka_reading import read_all
+from shutong_core.audit.access import AccessVerifier
+from shutong_core.domain.errors import Retryable
 from shutong_core.runtime.kafka_server import EmbeddedKafka
 from shutong_core.runtime.keyring import Keyring
+from shutong_core.runtime.node import bus_codec
+from shutong_core.wire.busrecords import AccessEvent
 from unit.cli_runner import clean_logs, shutong
 
 __all__ = ["clean_logs"]
@@ -237,3 +242,69 @@ def test_the_policy_of_the_list_in_force_is_explained_without_its_keys(
         assert secret.hex() not in shown
         assert repr(secret) not in shown
     assert "def " in told["source"]
+
+
+def acts(kafka: EmbeddedKafka, prefix: str) -> list[AccessEvent]:
+    """What stands on topic access, each chain checked."""
+    codec = bus_codec()
+    verifier = AccessVerifier(lambda raw: codec.decode_as(AccessEvent, raw))
+    stored = read_all(kafka.bootstrap_servers, [f"{prefix}.access"])
+    assert [verifier.feed(each.value or b"") for each in stored] == [None] * len(stored)
+    events = [codec.decode_as(AccessEvent, each.value or b"") for each in stored]
+    return sorted(events, key=lambda each: (each.at_ms, each.sequence))
+
+
+def test_every_act_of_a_command_is_on_record_before_or_with_its_effect(
+    data: Path, file: Path, kafka: EmbeddedKafka, prefix: str
+) -> None:
+    done = shutong("key", "issue", "wuhua-civil", "--unchecked")
+    assert "not on record" in done.stderr
+    shutong("list", "publish", str(file))
+    grants = {row["id"] for row in answer("list", "show", "grant")["rows"]}
+    first = acts(kafka, prefix)
+    assert (first[0].action, first[0].target) == ("list.activate", "list/1")
+    digest = answer("list", "history")[0]["digest"]
+    assert digest in first[0].detail
+    assert {each.target for each in first[1:]} == {f"grant/{grant}" for grant in grants}
+    assert {each.action for each in first[1:]} == {"grant.add"}
+    assert {each.actor.split("/")[0] for each in first} == {"cli"}
+
+    shutong("list", "publish", str(file))
+    assert len(acts(kafka, prefix)) == len(first), "nothing changed, so nothing was done"
+
+    text = file.read_text(encoding="utf-8")
+    marked = "    scenario: 省内统计报表的区划对照\n"
+    assert text.count(marked) == 1
+    held = marked + '    suspended: {since: "2026-11-01T00:00:00+08:00", reason: 核查}\n'
+    file.write_text(text.replace(marked, held), encoding="utf-8")
+    assert shutong("list", "publish", str(file)).exit_code == 0
+    file.write_text(text, encoding="utf-8")
+    assert shutong("list", "publish", str(file)).exit_code == 0
+    assert shutong("key", "issue", "wuhua-civil").exit_code == 0
+    assert shutong("key", "revoke", "wuhua-civil").exit_code == 0
+    later = [(each.action, each.target) for each in acts(kafka, prefix)[len(first) :]]
+    assert later == [
+        ("list.activate", "list/2"),
+        ("grant.suspend", "grant/divisions-guangdong"),
+        ("list.activate", "list/3"),
+        ("grant.resume", "grant/divisions-guangdong"),
+        ("key.issue", "system/wuhua-civil"),
+        ("key.revoke", "system/wuhua-civil"),
+    ]
+
+
+def test_an_act_that_cannot_be_put_on_record_is_not_done(
+    data: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutong("list", "publish", str(file))
+    before = (data / "keyring" / "trust.json").read_bytes()
+
+    async def refuse(*_: object, **__: object) -> bool:
+        raise Retryable("the act could not be put on record")
+
+    monkeypatch.setattr("shutong_cli.onrecord.write_act", refuse)
+    done = shutong("key", "issue", "wuhua-civil", "--unchecked")
+    assert done.exit_code == 75
+    assert "stk_" not in done.output
+    assert not (data / "keyring" / "api-keys.json").exists()
+    assert (data / "keyring" / "trust.json").read_bytes() == before
