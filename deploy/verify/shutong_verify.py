@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import base64
 import binascii
+import bisect
 import functools
 import hashlib
 import hmac
@@ -274,6 +275,7 @@ class Trust:
 def load_json(data: bytes):
     try:
         table = json.loads(data)
+        json.dumps(table, ensure_ascii=False).encode()  # lone surrogates are no text
     except (ValueError, RecursionError):
         raise Bad("not JSON")
     if not isinstance(table, dict):
@@ -348,17 +350,42 @@ def bits(bitmap: bytes, rows: int) -> list:
     return found
 
 
+BODY_BYTES_MAX = 2 * 1024 * 1024 - 16 * 1024
+# Numbers of docs/formats/reasons.md that a block may hold.
+REFUSALS = {*range(1, 11), *range(20, 26), *range(30, 35), 40, 41, 50}
+WITHHELD = {*range(102, 110)}
+
+
+def ascending(values) -> bool:
+    return all(a < b for a, b in zip(values, values[1:]))
+
+
 def parse_body(data: bytes) -> dict:
+    """The body; Bad for anything but the one form of its content."""
+    if len(data) > BODY_BYTES_MAX:
+        raise Bad("a body is too long")
     r = In(data)
     body = {"salt": r.raw(16), "publishers": [r.text() for _ in range(r.get("H"))]}
     grants = [r.id() for _ in range(r.get("H"))]
     body["exposed"] = [r.id() for _ in range(r.get("H"))]
-    body["inputs"] = [parse_section(r, body["publishers"], grants) for _ in range(r.get("H"))]
+    if not ascending([each.encode() for each in grants]) or not ascending(body["exposed"]):
+        raise Bad("grants are not ascending")
+    who = []
+    body["inputs"] = [parse_section(r, body["publishers"], grants, who) for _ in range(r.get("H"))]
     r.end()
+    if list(dict.fromkeys(who)) != list(range(len(body["publishers"]))):
+        raise Bad("publishers are not in the order of their first row")
+    if len(set(body["publishers"])) != len(body["publishers"]):
+        raise Bad("a publisher is listed twice")
+    used = {each[0] for s in body["inputs"] for each in s["grants"] + s["withheld"]}
+    if used != set(grants):
+        raise Bad("a grant is listed but not used")
+    if len({(s["dataset"], s["loading"]) for s in body["inputs"]}) != len(body["inputs"]):
+        raise Bad("an input occurs twice")
     return body
 
 
-def parse_section(r: In, publishers, grants) -> dict:
+def parse_section(r: In, publishers, grants, all_who) -> dict:
     s = {"dataset": r.id(), "loading": r.text()}
     s["first"], s["next"], rows = r.get("QQI")
     s["rows"] = rows
@@ -367,27 +394,72 @@ def parse_section(r: In, publishers, grants) -> dict:
     who = struct.unpack(f">{rows}H", r.raw(2 * rows))
     if any(each >= len(publishers) for each in who):
         raise Bad("a publisher is not in the dictionary")
-    if any(a >= b for a, b in zip(s["offsets"], s["offsets"][1:])):
+    all_who.extend(dict.fromkeys(who))
+    if not ascending(deltas) or s["next"] < s["first"]:
         raise Bad("offsets do not ascend")
+    if rows and s["offsets"][-1] >= s["next"]:
+        raise Bad("an offset is not below the next")
     s["publishers"] = [publishers[each] for each in who]
     s["operations"], s["refusals"] = r.raw(rows), r.raw(rows)
+    if any(each > 3 for each in s["operations"]) or set(s["refusals"]) - REFUSALS - {0}:
+        raise Bad("unknown operation or reason")
     s["digests"] = r.raw(32 * rows)
     r.raw(16 * sum(r.raw(rows)))  # tokens
     r.raw(8 * len(bits(r.raw((rows + 7) // 8), rows)))  # id hashes
-    s["grants"], s["withheld"] = [], []
-    for _ in range(r.get("H")):
-        grant, first_k, count, _size = r.get("HQIQ")
-        chain, allowed = r.raw(32), bits(r.raw((rows + 7) // 8), rows)
-        deferred = [r.get("II") for _ in range(r.get("I"))]
-        if grant >= len(grants) or len(allowed) != count:
-            raise Bad("a grant's column does not add up")
-        s["grants"].append((grants[grant], first_k, count, chain, allowed, deferred))
-    for _ in range(r.get("I")):
-        grant, reason, first, end = r.get("HBII")
-        if grant >= len(grants) or not first < end <= rows:
-            raise Bad("a withheld run is wrong")
-        s["withheld"].append((grants[grant], reason, first, end))
+    s["grants"] = parse_columns(r, grants, rows, s["refusals"])
+    s["withheld"] = parse_withheld(r, grants, rows, s)
+    if s["loading"]:
+        named = {each[0] for each in s["grants"] + s["withheld"]}
+        if not ID.fullmatch(s["loading"]) or not named <= {s["loading"]}:
+            raise Bad("a loading input speaks of another grant than its own")
     return s
+
+
+def parse_columns(r: In, grants, rows: int, refusals: bytes) -> list:
+    found, last = [], -1
+    for _ in range(r.get("H")):
+        grant, first_k, count, size = r.get("HQIQ")
+        chain, allowed = r.raw(32), bits(r.raw((rows + 7) // 8), rows)
+        number = r.get("I")
+        raw = r.raw(8 * number)
+        deferred = [struct.unpack_from(">II", raw, 8 * each) for each in range(number)]
+        if not last < grant < len(grants) or len(allowed) != count:
+            raise Bad("a grant's column does not add up")
+        if not first_k >= 1 or first_k + count >= 2**64 or (not count and (size or not deferred)):
+            raise Bad("a grant's column is empty or out of range")
+        if any(first >= end or end > rows for first, end in deferred):
+            raise Bad("a range of rows is empty or too far")
+        if any(a[1] >= b[0] for a, b in zip(deferred, deferred[1:])):
+            raise Bad("ranges of rows overlap or touch")
+        rest = {row for first, end in deferred for row in range(first, end)}
+        if rest.intersection(allowed) or any(refusals[row] for row in (*allowed, *rest)):
+            raise Bad("a row has two verdicts")
+        last = grant
+        found.append((grants[grant], first_k, count, chain, allowed, deferred))
+    return found
+
+
+def parse_withheld(r: In, grants, rows: int, s: dict) -> list:
+    number = r.get("I")
+    raw, found, last = r.raw(11 * number), [], (-1, 0, 0)
+    decided = {
+        name: set(allowed).union(*(range(first, end) for first, end in deferred))
+        for name, _k, _count, _chain, allowed, deferred in s["grants"]
+    }
+    for each in range(number):
+        grant, reason, first, end = struct.unpack_from(">HBII", raw, 11 * each)
+        if grant >= len(grants) or not first < end <= rows or reason not in WITHHELD:
+            raise Bad("a withheld run is wrong")
+        if grant < last[0] or (grant == last[0] and first < last[1]):
+            raise Bad("withheld runs overlap or go back")
+        if (grant, first, reason) == last:
+            raise Bad("withheld runs that touch are not joined")
+        there = decided.get(grants[grant], ())
+        if any(s["refusals"][row] or row in there for row in range(first, end)):
+            raise Bad("a row has two verdicts")
+        last = (grant, end, reason)
+        found.append((grants[grant], reason, first, end))
+    return found
 
 
 def row_salts(salt: bytes, rows: int) -> list:
@@ -533,6 +605,71 @@ class Tree:
         return found
 
 
+class Grown:
+    """A tree that grows leaf by leaf, beside what was signed and stored of it.
+
+    A leaf that is not known (None) makes it blind: from then on leaves are only counted.
+    """
+
+    def __init__(self, check, topic: str, number: int):
+        self.check, self.origin = check, check.origin(topic, number)
+        self.heads = check.heads.get(self.origin, {})
+        self.largest, self.covered = max(self.heads, default=0), 0
+        directory = check.path("trees", topic, str(number))
+        self.tree = Tree(directory) if os.path.isdir(directory) else None
+        self.stored, self.bundle = 0, (-1, [])
+        if self.tree is not None:
+            try:
+                self.stored = parse_checkpoint(parse_note(self.tree.checkpoint())[0])[1]
+            except Bad:
+                pass  # told where checkpoints are judged
+        self.growing, self.leaves, self.unknown = Growing(), [], 0
+
+    @property
+    def size(self) -> int:
+        return self.growing.size + self.unknown
+
+    @property
+    def compared(self) -> bool:
+        """Whether there is anything to hold the next leaf against."""
+        return not self.unknown and self.size < max(self.stored, self.largest)
+
+    def add(self, leaf):
+        if leaf is None or self.unknown:
+            self.unknown += 1
+            return
+        if len(self.leaves) < self.stored:
+            self.leaves.append(leaf)
+        self.growing.add(leaf)
+        known = self.heads.get(self.growing.size)
+        if known is not None:
+            self.covered = self.growing.size
+            self.check.compare(self.origin, self.growing.size, known, self.growing.root())
+
+    def entry(self, index: int):
+        """The stored leaf, None if there is none."""
+        if self.tree is None or index >= self.stored:
+            return None
+        number, place = divmod(index, 256)
+        if self.bundle[0] != number:
+            try:
+                found = self.tree.bundle(number, min(256, self.stored - 256 * number))
+            except Bad:
+                found = []  # the check of the tree's files tells of it
+            self.bundle = number, found
+        return self.bundle[1][place] if place < len(self.bundle[1]) else None
+
+    def skip(self, leaves: int):
+        """The first leaves are past their term: taken from the stored entries, or unknown."""
+        for index in range(min(leaves, self.stored)):
+            found = self.entry(index)
+            if found is None:
+                break
+            self.add(leaf_hash(found))
+        while self.size < min(leaves, self.largest + 1):
+            self.add(None)
+
+
 # ---------------------------------------------------------------- verification of a copy
 class CopyCheck:
     """Collects what is wrong: (code, text)."""
@@ -548,9 +685,13 @@ class CopyCheck:
         ):
             raise Bad("this is no shutong-copy-v1 directory")
         self.lanes, self.late = about["lanes"], set(about["late"])
+        if type(self.lanes) is not int or not 1 <= self.lanes <= 1024:
+            raise Bad("copy.json: lanes is no number from 1 to 1024")
         self.heads = {}  # origin -> size -> (root, whence)
         self.lists, self.ends, self.chains = {}, {}, {}
-        self.blocks = self.rows = self.events = self.agreed = self.records = self.receipts = 0
+        self.no_body = self.blocks = self.rows = self.events = self.agreed = self.records = (
+            self.receipts
+        ) = 0
         self.processes = {}
         if about["cluster"] != trust.cluster:
             self.bad(
@@ -592,6 +733,9 @@ class CopyCheck:
                         self.add_head(self.origin(topic, number), tree.checkpoint(), "trees")
                     except Bad as error:
                         self.bad("checkpoint", f"trees/{topic}/{number}/checkpoint: {error}")
+        for origin, sizes in sorted(self.heads.items()):
+            if int(origin.rpartition("/")[2]) >= self.lanes and max(sizes) > 0:
+                self.bad("missing", f"{origin}: signed with {max(sizes)} leaves, it is not here")
         for lane in range(self.lanes):
             self.lane(lane)
         for number in range(self.lanes):
@@ -626,12 +770,6 @@ class CopyCheck:
             last[origin] = max(size, last.get(origin, 0))
 
     # -- a tree against its checkpoints and files
-    def grow(self, origin: str, growing: Growing, leaf: bytes):
-        growing.add(leaf)
-        known = self.heads.get(origin, {}).get(growing.size)
-        if known is not None:
-            self.compare(origin, growing.size, known, growing.root())
-
     def compare(self, origin: str, size: int, known, root: bytes):
         if known[0] == root:
             self.agreed += 1
@@ -640,25 +778,18 @@ class CopyCheck:
                 "root", f"{origin}: the first {size} leaves are not those that {known[1]} signed"
             )
 
-    def finish_tree(self, origin: str, growing: Growing, tree, leaves: list):
-        heads = self.heads.get(origin, {})
-        if 0 in heads:
-            self.compare(origin, 0, heads[0], sha(b""))
-        largest = max(heads, default=0)
-        if largest > growing.size:
-            self.bad("missing", f"{origin}: signed with {largest} leaves, here are {growing.size}")
-        covered = max((size for size in heads if size <= growing.size), default=0)
-        if growing.size > covered:
+    def finish_tree(self, grown: Grown):
+        origin, size = grown.origin, grown.size
+        if 0 in grown.heads:
+            self.compare(origin, 0, grown.heads[0], sha(b""))
+        if grown.largest > size:
+            self.bad("missing", f"{origin}: signed with {grown.largest} leaves, here are {size}")
+        if size > grown.covered:
             self.unchecked.append(
-                f"{growing.size - covered} leaves of {origin} after its checkpoints"
+                f"{size - grown.covered} leaves of {origin} against a signed checkpoint"
             )
-        if tree is None:
-            return
-        try:
-            size = parse_checkpoint(parse_note(tree.checkpoint())[0])[1]
-        except Bad:
-            return  # told before
-        self.files(origin, tree, leaves[:size])
+        if grown.tree is not None:
+            self.files(origin, grown.tree, grown.leaves[: grown.stored])
 
     def files(self, origin: str, tree: Tree, leaves: list):
         level, hashes = 0, leaves
@@ -683,71 +814,47 @@ class CopyCheck:
 
     # -- lanes
     def lane(self, lane: int):
-        tree, origin = self.tree("audit", lane), self.origin("audit", lane)
-        growing, leaves = Growing(), []
-        state = {
-            "sequence": 0,
-            "hash": bytes(32),
-            "list": 0,
-            "next": {},
-            "grants": {},
-            "whole": True,
-        }
-        first = True
+        grown, first = Grown(self, "audit", lane), True
+        state = {"sequence": 0, "hash": bytes(32), "list": 0, "whole": True}
+        state.update(next={}, grants={})
         for header, body in self.guarded(frames(self.path("audit", f"{lane}.blocks"), 2)):
+            header = header or b""
             if first and f"audit/{lane}" in self.late:
-                self.begin_late(lane, header or b"", state, tree, growing, leaves)
+                self.begin_late(lane, header, state, grown)
             first = False
-            root = self.block(lane, header or b"", body, state)
-            if root is None and tree is not None:
-                root = self.stored_root(tree, len(leaves))
-            if self.level > 1 or tree is not None:
-                leaf = leaf_hash((header or b"") + (root or bytes(32)))
-                leaves.append(leaf)
-                self.grow(origin, growing, leaf)
-        if self.level > 1 or tree is not None:
-            self.finish_tree(origin, growing, tree, leaves)
-        else:
-            self.unchecked.append(f"the tree of audit/{lane}")
+            parsed = self.block(lane, header, body, state)
+            if not grown.compared:
+                grown.add(None)
+                continue
+            root = row_root(parsed) if parsed is not None and self.level > 1 else None
+            if root is None:
+                entry = grown.entry(grown.size)
+                root = None if entry is None or len(entry) <= 32 else entry[-32:]
+            if root is None and parsed is not None:
+                root = row_root(parsed)
+            grown.add(None if root is None else leaf_hash(header + root))
+        self.finish_tree(grown)
 
-    def begin_late(self, lane, header, state, tree, growing, leaves):
+    def begin_late(self, lane, header, state, grown):
         self.unchecked.append(f"blocks of audit/{lane} before the copy")
-        state["whole"] = False
         try:
             head = parse_header(header)
         except Bad:
             return
-        state["sequence"], state["hash"] = head["sequence"] - 1, head["previous"]
-        for index in range(head["sequence"] - 1):
-            entry = self.entry(tree, index) if tree is not None else None
-            if entry is None:
-                return
-            leaves.append(leaf_hash(entry))
-            self.grow(self.origin("audit", lane), growing, leaves[-1])
-
-    def entry(self, tree: Tree, index: int):
-        try:
-            size = parse_checkpoint(parse_note(tree.checkpoint())[0])[1]
-            if index >= size:
-                return None
-            width = min(256, size - 256 * (index // 256))
-            return tree.bundle(index // 256, width)[index % 256]
-        except Bad:
-            return None
-
-    def stored_root(self, tree: Tree, index: int):
-        entry = self.entry(tree, index)
-        return None if entry is None or len(entry) <= 32 else entry[-32:]
+        if head["sequence"] > 1:
+            state["whole"] = False
+            state["sequence"], state["hash"] = head["sequence"] - 1, head["previous"]
+            grown.skip(head["sequence"] - 1)
 
     def block(self, lane: int, header: bytes, body, state):
-        """Checks one block; its row root where that is computed."""
+        """Checks one block; its body, where there is one that can be read."""
         self.blocks += 1
         try:
             head = parse_header(header)
         except Bad as error:
             self.bad("header", f"lane {lane} block {state['sequence'] + 1}: {error}")
-            state.update(sequence=state["sequence"] + 1, hash=sha(header), whole=False)
-            state["next"], state["grants"] = {}, {}
+            state.update(sequence=state["sequence"] + 1, hash=sha(header))
+            self.forget(state)
             return None
         where = f"lane {lane} block {head['sequence']}"
         if (head["cluster"], head["lane"]) != (self.trust.cluster, lane):
@@ -764,21 +871,30 @@ class CopyCheck:
             sequence=head["sequence"], hash=sha(header), list=max(state["list"], head["list"])
         )
         self.rows += head["counts"][1]
-        return None if body is None else self.body(where, head, body, state, lane)
+        if body is None:
+            self.no_body += 1
+            self.forget(state)
+            return None
+        return self.body(where, head, body, state, lane)
+
+    @staticmethod
+    def forget(state):
+        """Where inputs and grants stand is taken up again from the next body."""
+        state.update(next={}, grants={}, whole=False)
 
     def body(self, where: str, head: dict, data: bytes, state, lane: int):
         if len(data) != head["body_length"] or sha(data) != head["body_hash"]:
             self.bad("body-hash", f"{where}: the body differs from its hash")
-            state["next"], state["grants"], state["whole"] = {}, {}, False
+            self.forget(state)
             return None
         try:
             body = parse_body(data)
         except Bad as error:
             self.bad("body", f"{where}: {error}")
-            state["next"], state["grants"], state["whole"] = {}, {}, False
+            self.forget(state)
             return None
-        if counts_of(body) != head["counts"]:
-            self.bad("body", f"{where}: counts differ from the body")
+        if counts_of(body) != head["counts"] or (body["exposed"] and not head["flags"] & 1):
+            self.bad("body", f"{where}: counts or flags differ from the body")
         for section in body["inputs"]:
             cursor = (section["dataset"], section["loading"])
             expected = state["next"].get(cursor)
@@ -787,7 +903,7 @@ class CopyCheck:
             state["next"][cursor] = section["next"]
             for column in section["grants"]:
                 self.column(where, column, state, lane)
-        return row_root(body) if self.level > 1 else None
+        return body
 
     def column(self, where: str, column, state, lane: int):
         grant, first_k, count, chain = column[:4]
@@ -809,31 +925,41 @@ class CopyCheck:
 
     # -- access events
     def access(self, number: int):
-        name, origin = f"access/{number}", self.origin("access", number)
-        growing, leaves, late = Growing(), [], f"access/{number}" in self.late
+        name, grown = f"access/{number}", Grown(self, "access", number)
+        late = name in self.late
+        if late:
+            self.unchecked.append(f"events of {name} before the copy")
         source = frames(self.path("access", f"{number}.events"), 1)
         for place, (event,) in enumerate(self.guarded(source)):
             event = event or b""
+            if late and place == 0:
+                self.begin_late_events(name, sha(event), grown)
             try:
                 process, sequence, previous = parse_event(event)
                 before = self.processes.get(process, (0, bytes(32)))
-                if (sequence, previous) != (before[0] + 1, before[1]):
+                new = late and process not in self.processes
+                if (sequence, previous) != (before[0] + 1, before[1]) and not new:
                     self.bad("access", f"event {place} of {name}: does not follow the one before")
                 self.processes[process] = (sequence, sha(event))
             except Bad as error:
                 self.bad("access", f"event {place} of {name}: {error}")
-            leaves.append(leaf_hash(sha(event)))
-            if not late:
-                self.grow(origin, growing, leaves[-1])
-        self.events += len(leaves)
-        if late:
-            self.unchecked.append(f"the tree of {name}")
+            grown.add(leaf_hash(sha(event)))
+            self.events += 1
+        self.finish_tree(grown)
+
+    def begin_late_events(self, name, first, grown):
+        place = next((n for n in range(grown.stored) if grown.entry(n) == first), None)
+        if place is not None:
+            grown.skip(place)
+        elif grown.stored:
+            self.bad("missing", f"{name}: the first event kept is not in the signed tree")
         else:
-            self.finish_tree(origin, growing, self.tree("access", number), leaves)
+            grown.add(None)
 
     # -- deliveries and receipts
     def deliveries(self):
         waiting = self.read_receipts()
+        self.sorted_ends = {name: sorted(ends) for name, ends in self.ends.items()}
         root = self.path("delivery")
         there = {}
         for grant in sorted(os.listdir(root)) if os.path.isdir(root) else ():
@@ -941,11 +1067,12 @@ class CopyCheck:
         lane, first, count, running = segment
         last, chain = first + count - 1, running.digest()
         at[lane] = (last, chain)
-        ends = self.ends.get((grant, lane), {})
-        inside = [k for k in range(first, last + 1) if k in ends] if count < 100_000 else []
-        if last > max(ends, default=0):
+        ends, ks = self.ends.get((grant, lane), {}), self.sorted_ends.get((grant, lane), [])
+        at_end = bisect.bisect_left(ks, first)  # the first block that ends here or later
+        inside = ks[at_end] if at_end < len(ks) and ks[at_end] <= last else None
+        if last > (ks[-1] if ks else 0):
             self.bad("unaudited", f"{grant} lane {lane}: record {last} is not in the audit")
-        elif inside and (inside[-1] != last or ends[last] != chain):
+        if inside is not None and (inside != last or ends[last] != chain):
             self.bad("delivery-audit", f"{grant} lane {lane}: not the records audited up to {last}")
         for claimed in waiting.get((grant, lane), {}).pop(last, ()):
             if claimed != chain.hex():
@@ -962,6 +1089,8 @@ class CopyCheck:
             )
         else:
             self.unchecked.append("level 2: row roots, deliveries, receipts")
+        if self.no_body:
+            self.unchecked.append(f"{self.no_body} bodies that were not kept")
         if not known:
             self.unchecked.append(
                 "checkpoints kept elsewhere (--known): an old snapshot looks healthy"
@@ -1052,6 +1181,8 @@ RECEIPT = {"kind", "cluster", "grant", "lane", "from", "to", "chain", "agency", 
 
 def parse_receipt(data: bytes, trust: Trust):
     """(body, whether its signature was checked)."""
+    if len(data) > 64 * 1024:
+        raise Bad("a receipt is too long")
     whole = load_json(data)
     if set(whole) != {"body", "key", "signature"} or canonical(whole) != data:
         raise Bad("not exactly body, key, signature in RFC 8785 form")
@@ -1073,8 +1204,15 @@ def parse_receipt(data: bytes, trust: Trust):
         raise Bad("a member of the receipt is wrong")
     if not re.fullmatch(r"[0-9a-f]{64}", body["chain"]) or not ID.fullmatch(body["grant"]):
         raise Bad("a member of the receipt is wrong")
+    small = all(body[each] < 2**53 for each in ("lane", "from", "to", "at_ms"))
+    if not small or not 1 <= len(body["cluster"]) <= 255 or not 1 <= len(body["agency"]) <= 255:
+        raise Bad("a member of the receipt is too large")
+    if "territory" in body and not re.fullmatch(r"[0-9]{12}(@self)?", str(body["territory"])):
+        raise Bad("a territory is no code")
     signature = b64(whole["signature"], 64)
-    name, _, mark = str(whole["key"]).rpartition("/")
+    if not isinstance(whole["key"], str):
+        raise Bad("the key of a receipt is no text")
+    name, _, mark = whole["key"].rpartition("/")
     organisation = body["agency"].partition("/")[0]
     if name != f"agency/{organisation}":
         raise Bad("signed by a key of another organisation")
@@ -1156,6 +1294,9 @@ def row_sentences(data: bytes) -> list:
 
 
 # ---------------------------------------------------------------- command
+CANNOT_BE_READ = (Bad, OSError, KeyError, TypeError, AttributeError, ValueError)
+
+
 def read(path: str) -> bytes:
     try:
         with open(path, "rb") as stream:
@@ -1195,7 +1336,7 @@ def main(arguments=None) -> int:
             return 0
         known = [read(path) for path in asked.known]
         check = verify_copy(asked.directory, trust, known, asked.level)
-    except (Bad, OSError, KeyError, TypeError, AttributeError) as error:
+    except CANNOT_BE_READ as error:
         print(f"cannot be read: {error}", file=sys.stderr)
         return 2
     print(f"NOT verified: {len(check.wrong)} finding(s)" if check.wrong else "Verified.")

@@ -26,6 +26,7 @@ from shutong_auditor.treereader import CHECKPOINT, TreeReader, tree_directory
 from shutong_core.audit.block import parse_body
 from shutong_core.audit.chain import segment_of
 from shutong_core.audit.checkpoint import ACCESS, AUDIT, parse_checkpoint
+from shutong_core.audit.signednote import SignedNote
 from shutong_core.audit.tiles import (
     encode_entries,
     encode_tile,
@@ -40,6 +41,7 @@ from shutong_core.wire.topics import Topics
 
 #: How long a commit may take to show in all partitions.
 SETTLE_S = 1.0
+TREE_ATTEMPTS_MAX = 10
 
 
 async def export_copy(
@@ -57,7 +59,7 @@ async def export_copy(
     """
     await asyncio.to_thread(_new_directory, directory)
     async with open_reading(client, codec, topics.lanes_group) as reading:
-        names = await reading.load_topics()
+        await reading.load_topics()
         lanes = len(reading.partitions(topics.audit))
         if not lanes:
             raise Rejected("没有审计主题。 There is no topic audit: is this the right prefix?")
@@ -71,6 +73,8 @@ async def export_copy(
         for lane in range(lanes):
             await run.topic(topics.audit, lane, block_file(lane), run.block(lane))
         await asyncio.sleep(SETTLE_S)
+        # A topic may have come with the first record of a grant meanwhile.
+        names = await reading.load_topics()
         for grant in sorted(filter(None, map(topics.grant_of, names))):
             for partition in reading.partitions(topics.delivery(grant)):
                 await run.delivery(grant, partition)
@@ -165,13 +169,25 @@ def _copy_trees(trees_of: Path, directory: Path, lanes: int) -> None:
 
 
 def _copy_tree(trees_of: Path, directory: Path, topic: str, number: int) -> None:
-    """The tree that its checkpoint names; the auditor may go on meanwhile."""
+    """The tree that its checkpoint names. The auditor may go on meanwhile, and then removes partial
+    files of the tree as it was: then it is read again as it is."""
     source = TreeReader(tree_directory(trees_of, topic, number))
-    note = source.checkpoint()
-    if note is None:
-        return
-    size = parse_checkpoint(note.text).size
     target = directory / "trees" / topic / str(number)
+    for attempt in range(TREE_ATTEMPTS_MAX):
+        note = source.checkpoint()
+        if note is None:
+            return
+        try:
+            _copy_files(source, target, note)
+        except Rejected:
+            if attempt == TREE_ATTEMPTS_MAX - 1 or source.checkpoint() == note:
+                raise
+        else:
+            return
+
+
+def _copy_files(source: TreeReader, target: Path, note: SignedNote) -> None:
+    size = parse_checkpoint(note.text).size
     for level, index, width in tiles_of(size):
         _put(target / tile_path(level, index, width), encode_tile(source.tile(level, index, width)))
         if level == 0:

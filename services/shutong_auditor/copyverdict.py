@@ -29,6 +29,7 @@ class Limits:
     known: int = 0  # checkpoints kept elsewhere that were given
     uncovered: int = 0  # leaves after the newest checkpoints
     no_body: int = 0
+    thinned: bool = False  # chain values at some block ends were not kept
     no_tree: list[str] = field(default_factory=list)
     late: list[str] = field(default_factory=list)
 
@@ -62,7 +63,14 @@ def _not_checked(limits: Limits, level: int) -> Iterator[Statement]:
         yield Statement("第二级：行的根、投放、回执", "level 2: row roots, deliveries, receipts")
     if limits.no_tree:
         names = ", ".join(limits.no_tree)
-        yield Statement(f"{names} 的树", f"the trees of {names}")
+        yield Statement(
+            f"{names} 的树（缺早期的条目）",
+            f"the trees of {names} against their checkpoints (earlier leaves are not there)",
+        )
+    if limits.thinned:
+        yield Statement(
+            "部分中间块末的链值（末块已比对）", "chain values at some block ends in between"
+        )
     if limits.late:
         names = ", ".join(sorted(set(limits.late)))
         yield Statement(f"{names} 中早于副本的记录", f"records of {names} before the copy")

@@ -12,15 +12,12 @@ from typing import Any
 from shutong_auditor.copydeliveries import DeliveryCheck
 from shutong_auditor.copyfiles import AuditCopy
 from shutong_auditor.copyverdict import CopyVerdict, Limits, tell
-from shutong_auditor.tilecheck import tile_findings
+from shutong_auditor.treecheck import TreeCheck
 from shutong_auditor.treereader import TreeReader
 from shutong_core.audit.access import AccessVerifier, event_hash
-from shutong_core.audit.body import Body
-from shutong_core.audit.checkpoint import ACCESS, AUDIT, TreeName, parse_checkpoint, parse_origin
+from shutong_core.audit.checkpoint import ACCESS, AUDIT, TreeName, parse_origin
 from shutong_core.audit.header import parse_header
 from shutong_core.audit.knownheads import Known, KnownHeads
-from shutong_core.audit.merkle import leaf_hash
-from shutong_core.audit.rowtree import block_leaf, row_root, split_block_leaf
 from shutong_core.audit.signednote import SignedNote, parse_note
 from shutong_core.audit.treeheads import ROTATION
 from shutong_core.audit.trust import TrustBundle
@@ -29,6 +26,9 @@ from shutong_core.audit.verify import Anchor, LaneVerifier, Totals
 from shutong_core.audit.verify_delivery import Ledger
 from shutong_core.domain.errors import Rejected
 from shutong_core.wire.busrecords import AccessEvent, BusCodec
+
+#: Starts of processes in topic `access`: each run of a command is one. 200 bytes each.
+PROCESSES_MAX = 2_000_000
 
 
 def verify_copy(
@@ -42,8 +42,7 @@ def verify_copy(
     """The verdict on `copy`.
 
     `known`: checkpoints kept elsewhere (a witness's, an older copy's), which it must contain.
-    Raises Rejected for a known
-    checkpoint that `trust` does not accept.
+    Raises Rejected for a known checkpoint that `trust` does not accept.
     """
     run = _Run(copy, trust, codec, level)
     run.verdict.cluster = copy.about.cluster
@@ -74,7 +73,9 @@ class _Run:
         self._known = KnownHeads()
         self._lists: dict[int, bytes] = {}
         self._ledger = Ledger()
-        self._access = AccessVerifier(lambda data: codec.decode_as(AccessEvent, data))
+        self._access = AccessVerifier(
+            lambda data: codec.decode_as(AccessEvent, data), processes_max=PROCESSES_MAX
+        )
         self.limits = Limits()
         self.verdict = CopyVerdict()
 
@@ -93,6 +94,7 @@ class _Run:
                 reader = self._copy.tree(topic, number)
                 if reader is not None:
                     self._stored_head(TreeName(self._trust.cluster, topic, number), reader)
+        self._add_all(self._known.beyond(self._copy.about.lanes))
 
     def _topic_heads(self) -> None:
         last: dict[TreeName, int] = {}
@@ -143,78 +145,32 @@ class _Run:
 
     def lane(self, lane: int) -> None:
         """A lane's blocks, its tree, its checkpoints."""
-        tree = TreeName(self._trust.cluster, AUDIT, lane)
-        reader, verifier = self._copy.tree(AUDIT, lane), None
-        watch, leaves = self._known.watch(tree), list[bytes]()
-        computed = self._level > 1 or reader is not None
+        check = self._tree_check(AUDIT, lane)
+        verifier = None
         for header, body in self._guarded(lambda: self._copy.blocks(lane), lane=lane):
             if verifier is None:
                 verifier = self._verifier(lane, header)
-                if (first := verifier.last.sequence) and reader is not None:
-                    for leaf in self._entries(reader, 0, first):
-                        leaves.append(leaf_hash(leaf))
-                        self._add_all(watch.add(leaves[-1]))
+                self._add_all(check.skip(verifier.last.sequence))
             found, parsed = verifier.feed(None, header, body)
             self._add_all(found)
+            self.limits.no_body += body is None
             if parsed is not None:
                 self._ledger.add(lane, parsed)
-            if computed:
-                leaf = leaf_hash(self._leaf(reader, len(leaves), header, parsed))
-                leaves.append(leaf)
-                self._add_all(watch.add(leaf))
-        self._finish_lane(lane, reader, watch, leaves if computed else None)
+            self._add_all(check.block(header, parsed, compute=self._level > 1))
+        self._finish_tree(f"{AUDIT}/{lane}", check)
         if verifier is not None:
             self._sum(verifier.totals)
 
-    def _finish_lane(self, lane: int, reader: TreeReader | None, watch: Any, leaves: Any) -> None:
-        if leaves is None:
-            self.limits.no_tree.append(f"{AUDIT}/{lane}")
-            return
-        self._finish_tree(lane, reader, watch, leaves)
+    def _tree_check(self, topic: str, number: int) -> TreeCheck:
+        tree = TreeName(self._trust.cluster, topic, number)
+        return TreeCheck(tree, self._known, self._copy.tree(topic, number))
 
-    def _finish_tree(
-        self, number: int, reader: TreeReader | None, watch: Any, leaves: list[bytes]
-    ) -> None:
-        self._add_all(watch.finish())
-        self.verdict.agreed += watch.agreed
-        self.limits.uncovered += watch.size - watch.covered
-        if reader is not None:
-            note = reader.checkpoint() if not self._broken(reader) else None
-            size = min(parse_checkpoint(note.text).size, len(leaves)) if note else 0
-            self._add_all(tile_findings(reader, number, leaves, size))
-
-    @staticmethod
-    def _broken(reader: TreeReader) -> bool:
-        """Whether its checkpoint cannot be read, which was told before."""
-        try:
-            note = reader.checkpoint()
-            if note is not None:
-                parse_checkpoint(note.text)
-        except Rejected:
-            return True
-        return False
-
-    def _leaf(
-        self, reader: TreeReader | None, index: int, header: bytes, body: Body | None
-    ) -> bytes:
-        """The block's leaf: its row root is computed at level 2, else taken from the tree."""
-        if body is not None and (self._level > 1 or reader is None):
-            return block_leaf(header, row_root(body))
-        if body is None:
-            self.limits.no_body += 1
-        root = bytes(32)
-        if reader is not None:
-            for entry in self._entries(reader, index, index + 1):
-                root = split_block_leaf(entry)[1] if len(entry) > 32 else root
-        return block_leaf(header, root)
-
-    def _entries(self, reader: TreeReader, first: int, end: int) -> list[bytes]:
-        try:
-            note = reader.checkpoint()
-            size = parse_checkpoint(note.text).size if note else 0
-            return list(reader.leaves(first, min(end, size), size))
-        except Rejected:
-            return []  # the check of the tree's files tells of it
+    def _finish_tree(self, name: str, check: TreeCheck) -> None:
+        self._add_all(check.finish())
+        self.verdict.agreed += check.watch.agreed
+        self.limits.uncovered += check.uncovered
+        if check.watch.blind and check.watch.size and check.watch.covered < check.watch.largest:
+            self.limits.no_tree.append(name)
 
     def _verifier(self, lane: int, header: bytes) -> LaneVerifier:
         start, name = None, f"{AUDIT}/{lane}"
@@ -230,29 +186,26 @@ class _Run:
     def access(self, partition: int) -> None:
         """The events of a partition of `access`, their chains, their tree."""
         name = f"{ACCESS}/{partition}"
-        watch = self._known.watch(TreeName(self._trust.cluster, ACCESS, partition))
-        leaves: list[bytes] = []
-        reader = self._copy.tree(ACCESS, partition)
-        if name in self._copy.about.late:
+        check, late = self._tree_check(ACCESS, partition), name in self._copy.about.late
+        if late:
             self.limits.late.append(name)
-            self.limits.no_tree.append(name)
+        number = 0
         for number, event in enumerate(
-            self._guarded(lambda: self._copy.events(partition), lane=partition)
+            self._guarded(lambda: self._copy.events(partition), lane=partition), 1
         ):
-            wrong = self._access.feed(event)
+            if late and number == 1:
+                self._add_all(check.skip_to(event_hash(event)))
+            wrong = self._access.feed(event, late=late)
             if wrong is not None:
                 self.find(
                     "access",
-                    f"access/{partition} 第 {number} 条：{wrong}",
-                    f"event {number} of access/{partition}: {wrong}",
-                    offset=number,
+                    f"access/{partition} 第 {number - 1} 条：{wrong}",
+                    f"event {number - 1} of access/{partition}: {wrong}",
+                    offset=number - 1,
                 )
-            leaves.append(leaf_hash(event_hash(event)))
-            if name not in self._copy.about.late:
-                self._add_all(watch.add(leaves[-1]))
-        self.verdict.events += len(leaves)
-        if name not in self._copy.about.late:
-            self._finish_tree(partition, reader, watch, leaves)
+            self._add_all(check.leaf(event_hash(event)))
+        self.verdict.events += number
+        self._finish_tree(name, check)
 
     def deliveries(self) -> None:
         """Delivery chains, and receipts against them."""
@@ -261,6 +214,7 @@ class _Run:
         self.verdict.delivered, self.verdict.receipts = check.records, check.receipts
         self.verdict.not_checked += check.not_checked
         self.limits.late += check.late
+        self.limits.thinned = self._ledger.thinned
 
     def _guarded(self, read: Callable[[], Iterable[Any]], **place: int) -> Iterable[Any]:
         """What `read` gives; a damaged file is a finding and ends there."""

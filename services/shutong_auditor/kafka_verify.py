@@ -117,7 +117,7 @@ class _Run:
             key = record.key or b""
             if verifier is None:
                 verifier = self._verifier(lane, limits[0], key)
-            found, body = verifier.feed(record.offset, key, record.value)
+            found, body = verifier.feed(record.offset, key, record.value or b"")
             self._add(found)
             if body is not None:
                 self.ledger.add(lane, body)

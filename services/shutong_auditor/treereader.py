@@ -106,8 +106,13 @@ class TreeReader:
         raise Rejected(f"{self.directory / partial} is missing")
 
     def _read(self, path: str, bytes_max: int) -> bytes:
-        with (self.directory / path).open("rb") as stream:
-            data = stream.read(bytes_max + 1)
+        try:
+            with (self.directory / path).open("rb") as stream:
+                data = stream.read(bytes_max + 1)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise Rejected(f"{self.directory / path} cannot be read: {error.strerror}") from None
         if len(data) > bytes_max:
             raise Rejected(f"{self.directory / path} is larger than {bytes_max} bytes")
         return data

@@ -90,10 +90,11 @@ class AccessVerifier:
         self._processes_max = processes_max
         self._chains: dict[str, tuple[int, bytes]] = {}
 
-    def feed(self, encoded: bytes) -> str | None:
+    def feed(self, encoded: bytes, *, late: bool = False) -> str | None:
         """Takes the next stored event; returns what is wrong with it, in English, or None.
 
-        Raises Rejected when there are more processes than this verifier may remember.
+        `late`: earlier events are past their term, so a process may be taken up anywhere. Raises
+        Rejected when there are more processes than this verifier may remember.
         """
         try:
             event = self._decode(encoded)
@@ -102,7 +103,10 @@ class AccessVerifier:
         sequence, previous = self._chains.get(event.process, (0, NO_EVENT))
         if event.process not in self._chains and len(self._chains) >= self._processes_max:
             raise Rejected(f"more than {self._processes_max} processes in topic access")
+        begun = event.process in self._chains
         self._chains[event.process] = (event.sequence, event_hash(encoded))
+        if late and not begun:
+            return None
         where = f"process {event.process} event {event.sequence}"
         if event.sequence != sequence + 1:
             return f"{where}: event {sequence + 1} expected"

@@ -28,7 +28,9 @@ from shutong_core.domain.reasons import IMPLIED, Reason
 _REFUSAL_MAX = 99
 _REFUSALS = bytes([0, *(reason.number for reason in Reason if reason.number <= _REFUSAL_MAX)])
 _WITHHOLDINGS = {
-    reason.number: reason for reason in Reason if reason.number < 150 and reason not in IMPLIED
+    reason.number: reason
+    for reason in Reason
+    if _REFUSAL_MAX < reason.number < 150 and reason not in IMPLIED
 }
 _OPERATIONS = bytes(RowOperation)
 _GRANT_RUN = struct.Struct(">HBII")

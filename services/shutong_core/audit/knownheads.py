@@ -42,9 +42,17 @@ class KnownHeads:
         )
         return Finding("fork", text, lane=tree.number, block=size or None)
 
-    def sizes(self, tree: TreeName) -> list[int]:
-        """Sizes of the tree's checkpoints, ascending."""
-        return sorted(self._heads.get(tree, ()))
+    def beyond(self, numbers: int) -> Iterator[Finding]:
+        """Signed trees of lanes or partitions that are not among the first `numbers`."""
+        for tree, sizes in sorted(self._heads.items(), key=lambda each: each[0].origin):
+            largest = max(sizes)
+            if tree.number >= numbers and largest > 0:
+                whence = sizes[largest].whence
+                text = Statement(
+                    f"{whence}中有 {tree.topic}/{tree.number} 的检查点，这里没有这条分道",
+                    f"{whence} has a checkpoint of {tree.topic}/{tree.number}, which is not here",
+                )
+                yield Finding("missing", text, lane=tree.number, block=1)
 
     def watch(self, tree: TreeName) -> TreeWatch:
         """Compares the tree that grows with its checkpoints."""
@@ -59,21 +67,32 @@ class TreeWatch:
         self._known = known
         self._frontier = Frontier()
         self._wrong = False
+        self._unknown = 0
         #: Checkpoints that the tree reached and agreed with.
         self.agreed = 0
+        #: Leaves that the largest checkpoint so far compared covers.
+        self.covered = 0
+        #: The largest size that was signed.
+        self.largest = max(known, default=0)
 
     @property
     def size(self) -> int:
         """Leaves so far."""
-        return self._frontier.size
+        return self._frontier.size + self._unknown
 
     @property
-    def covered(self) -> int:
-        """Leaves that the largest checkpoint covers, as far as they are there."""
-        return max((size for size in self._known if size <= self.size), default=0)
+    def blind(self) -> bool:
+        """Whether a leaf could not be known, so that no root can be compared any more."""
+        return self._unknown > 0
 
-    def add(self, leaf: bytes) -> Iterator[Finding]:
-        """The next leaf hash; what is wrong if a checkpoint ends here."""
+    def add(self, leaf: bytes | None) -> Iterator[Finding]:
+        """The next leaf hash, None if it cannot be known; what is wrong if a checkpoint ends here.
+
+        After an unknown leaf only their number is compared.
+        """
+        if leaf is None or self._unknown:
+            self._unknown += 1
+            return
         self._frontier.add(leaf)
         known = self._known.get(self._frontier.size)
         if known is not None:
@@ -83,23 +102,23 @@ class TreeWatch:
         """There are no more leaves: checkpoints beyond them are of something that is gone."""
         if 0 in self._known:
             yield from self._compare(self._known[0], EMPTY_ROOT)
-        largest = max(self._known, default=0)
-        if largest > self.size:
-            known, tree = self._known[largest], self._tree
+        if self.largest > self.size:
+            known, tree = self._known[self.largest], self._tree
             text = Statement(
-                f"{known.whence}中的检查点有 {largest} 条，这里只有 {self.size} 条："
+                f"{known.whence}中的检查点有 {self.largest} 条，这里只有 {self.size} 条："
                 "被截短或由旧备份恢复",
-                f"the checkpoint in {known.whence} has {largest} leaves, here are {self.size}: cut"
-                " short, or restored from an old backup",
+                f"the checkpoint in {known.whence} has {self.largest} leaves, here are {self.size}:"
+                " cut short, or restored from an old backup",
             )
             yield Finding("missing", text, lane=tree.number, block=self.size + 1)
 
     def _compare(self, known: Known, root: bytes) -> Iterator[Finding]:
+        size = known.checkpoint.size
+        self.covered = max(self.covered, size)
         if root == known.checkpoint.root:
             self.agreed += 1
         elif not self._wrong:
             self._wrong = True  # every later checkpoint differs too
-            size = known.checkpoint.size
             text = Statement(
                 f"前 {size} 条与{known.whence}中已签名的检查点不符",
                 f"the first {size} leaves are not those of the signed checkpoint in {known.whence}",

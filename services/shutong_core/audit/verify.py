@@ -109,6 +109,7 @@ class LaneVerifier:
         self._list_number = max(self._list_number, head.list_number)
         self._count(head)
         if body is None:
+            self._forget()  # it may have moved inputs and grants
             return found, None
         parsed, faults = self._body(head, body)
         found.extend(self._finding(code, head.sequence, offset, zh, en) for code, zh, en in faults)
