@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 from pathlib import Path
 from typing import Annotated
@@ -15,9 +16,12 @@ from shutong_cli.reading import read_in_force
 from shutong_cli.session import open_session
 from shutong_core.audit.acts import ActName
 from shutong_core.domain.errors import Rejected
+from shutong_core.runtime.keyring import key_id_of
 from shutong_core.runtime.node import Node
 
 app = new_app("系统的接口密钥。 API keys of departmental systems.")
+
+_PUBLIC_BYTES = 32
 
 System = Annotated[str, typer.Argument(metavar="SYSTEM", help="清单中的系统编号 Id in the list.")]
 
@@ -44,7 +48,7 @@ def issue(
     if not unchecked:
         asyncio.run(_require(node, system))
     stream = None if out is None else _new_file(out)
-    _on_record(node, ActName.KEY_ISSUE, system)
+    _on_record(node, ActName.KEY_ISSUE, f"system/{system}")
     key = node.keyring.issue_api_key(system)
     if stream is None or out is None:
         note(f"{system} 的密钥只显示这一次", f"the key of {system} is shown only now")
@@ -62,15 +66,37 @@ def revoke(system: System) -> None:
     Take all keys of a system away; every service on this keyring refuses them from now on.
     """
     node = open_session()
-    _on_record(node, ActName.KEY_REVOKE, system)
+    _on_record(node, ActName.KEY_REVOKE, f"system/{system}")
     count = node.keyring.revoke_api_keys(system)
     if count == 0:
         raise Rejected(f"{system} 没有密钥。 {system} has no key.")
     say(f"已收回 {system} 的 {count} 个密钥", f"{count} keys of {system} are revoked")
 
 
-def _on_record(node: Node, name: ActName, system: str) -> None:
-    if not asyncio.run(on_record(node, name, f"system/{system}")):
+@app.command(epilog=examples("shutong key trust 11440000006940140P MCowBQYDK2VwAyEA…="))
+def trust(
+    organisation: Annotated[str, typer.Argument(metavar="USCC", help="部门 Organisation.")],
+    public: Annotated[str, typer.Argument(metavar="BASE64", help="公钥 Its public key.")],
+) -> None:
+    """信任一个部门的公钥，用于核对它自签的回执。
+
+    Trust the public key by which an agency signs its own receipts (`shutong receipt key`).
+    """
+    node = open_session()
+    try:
+        data = base64.b64decode(public, validate=True)
+    except ValueError:
+        data = b""
+    if len(data) != _PUBLIC_BYTES:
+        raise Rejected("公钥应为 32 字节的 base64。 A public key is 32 bytes in base64.")
+    name = f"agency/{organisation}"
+    _on_record(node, ActName.KEY_TRUST, f"{name} {key_id_of(name, data).rpartition('/')[2]}")
+    key_id = node.keyring.trust(name, data)
+    say(f"已信任 {key_id}", f"{key_id} is trusted")
+
+
+def _on_record(node: Node, name: ActName, target: str) -> None:
+    if not asyncio.run(on_record(node, name, target)):
         note("总线还没有清单，此操作未入访问日志", "no list yet: this act is not on record")
 
 

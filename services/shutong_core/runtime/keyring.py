@@ -182,7 +182,7 @@ class Keyring:
                 return False
             if key_id not in known:
                 public = self.trusted().get(key_id)
-                if public is None or _key_id(name, public) != key_id:
+                if public is None or key_id_of(name, public) != key_id:
                     return False
                 known[key_id] = Ed25519PublicKey.from_public_bytes(public)
             try:
@@ -268,7 +268,7 @@ class Keyring:
             key = None
         if not isinstance(key, Ed25519PrivateKey):
             raise Fatal(f"{path} 不是 Ed25519 私钥。 {path} is no Ed25519 private key.")
-        signer = Signer(_key_id(name, _raw(key.public_key())), key)
+        signer = Signer(key_id_of(name, _raw(key.public_key())), key)
         if made:
             _log.warning("signing key made: back it up", key_id=signer.key_id, path=str(path))
         elif signer.key_id not in self.trusted():
@@ -278,7 +278,7 @@ class Keyring:
 
     def _add_trust(self, name: str, public: bytes) -> str:
         """Under the lock."""
-        key_id = _key_id(name, public)
+        key_id = key_id_of(name, public)
         table = _read_texts(self.directory / "trust.json")
         table[key_id] = base64.b64encode(public).decode()
         write_durably(self.directory / "trust.json", _dump(table))
@@ -292,7 +292,8 @@ class Keyring:
             yield
 
 
-def _key_id(name: str, public: bytes) -> str:
+def key_id_of(name: str, public: bytes) -> str:
+    """The id under which a public key (32 bytes) is trusted for `name`."""
     return f"{name}/{hashlib.sha256(public).hexdigest()[:16]}"
 
 
