@@ -57,6 +57,8 @@ class AuditedBus:
             NewTopic(topics.audit, LANES, 1),
             NewTopic(topics.access, LANES, 1),
             NewTopic(topics.checkpoints, 1, 1),
+            NewTopic(topics.receipts, 1, 1),
+            NewTopic(topics.lists, 1, 1),
         )
 
     async def make_topics(self, *wanted: NewTopic) -> None:
