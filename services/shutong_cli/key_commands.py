@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -12,16 +13,21 @@ import typer
 
 from shutong_cli.onrecord import on_record
 from shutong_cli.output import examples, new_app, note, say
-from shutong_cli.reading import read_in_force
+from shutong_cli.reading import read_in_force, require_keyring
 from shutong_cli.session import open_session
 from shutong_core.audit.acts import ActName
+from shutong_core.audit.rotation import SIGNER, encode_rotation, rotation_key
 from shutong_core.domain.errors import Rejected
+from shutong_core.runtime.ackedwriter import AckedWriter
+from shutong_core.runtime.cluster import bus_name
 from shutong_core.runtime.keyring import key_id_of
 from shutong_core.runtime.node import Node
+from shutong_core.wire.batches import KafkaRecord, RecordBatch
 
 app = new_app("系统的接口密钥。 API keys of departmental systems.")
 
 _PUBLIC_BYTES = 32
+_KAFKA_S_MAX = 15.0
 
 System = Annotated[str, typer.Argument(metavar="SYSTEM", help="清单中的系统编号 Id in the list.")]
 
@@ -93,6 +99,46 @@ def trust(
     _on_record(node, ActName.KEY_TRUST, f"{name} {key_id_of(name, data).rpartition('/')[2]}")
     key_id = node.keyring.trust(name, data)
     say(f"已信任 {key_id}", f"{key_id} is trusted")
+
+
+@app.command(epilog=examples("shutong key rotate"))
+def rotate() -> None:
+    """轮换审计方的签名密钥，由新旧密钥共同签署轮换记录。
+
+    Replace the auditor's signing key. A record signed by the old key and the new one goes to topic
+    checkpoints, so that who trusts the old one can follow. Restart the auditor afterwards; give
+    witnesses the new trust bundle.
+    """
+    node = open_session()
+    require_keyring(node)
+    key_id = asyncio.run(rotate_auditor(node))
+    say(
+        f"审计方的新密钥为 {key_id}：请备份，重启审计服务，并向见证人提供新的信任包",
+        f"the auditor's new key is {key_id}: back it up, restart the auditor, give witnesses the"
+        " new trust bundle",
+    )
+
+
+async def rotate_auditor(node: Node) -> str:
+    """Put a new auditor's key in the place of the old one; its id. Raises Retryable, Rejected."""
+    cluster = await bus_name(node.client, node.settings.prefix)
+    old, new = node.keyring.signer(SIGNER), node.keyring.next_signer(SIGNER)
+    if not await on_record(node, ActName.KEY_ROTATE, new.key_id):
+        raise Rejected("总线还没有清单。 The bus has no list yet: publish one first.")
+    record = encode_rotation(
+        cluster, (old.public, old.sign), (new.public, new.sign), int(time.time())
+    )
+    writer = AckedWriter(node.client)
+    await writer.start()
+    try:
+        await writer.wait_ready(_KAFKA_S_MAX)
+        key = KafkaRecord(rotation_key(cluster), record)
+        await writer.write([RecordBatch(node.topics.checkpoints, 0, [key])])
+    finally:
+        await writer.close()
+    # Last: until the record stands, the old key is the one that everybody knows.
+    await asyncio.to_thread(node.keyring.replace_signer, SIGNER, new)
+    return new.key_id
 
 
 def _on_record(node: Node, name: ActName, target: str) -> None:
