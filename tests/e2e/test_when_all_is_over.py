@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from e2e.canaries import search
 from e2e.kafka_reading import read_all
+from e2e.samples import aid
 from e2e.scene import CLEAR, Scene
 from e2e.waiting import until
 from e2e.whole_bus import DATASETS, SERVICES, Bus
@@ -24,8 +25,11 @@ from shutong_auditor.kafka_verify import verify_kafka
 from shutong_auditor.prove import make_proof
 from shutong_auditor.reconcile import reconcile
 from shutong_auditor.service import index_follower
+from shutong_auditor.subject import Lawful, Line, subject_report
 from shutong_auditor.supply import certificate_body
 from shutong_auditor.tally import PLACED
+from shutong_broker.policy.interpret import subject_token
+from shutong_broker.policy.planning import TOKEN_KEY_ID
 from shutong_cli.reading import read_in_force
 from shutong_cli.receipt_commands import countersign
 from shutong_core.audit.access import AccessVerifier
@@ -220,3 +224,32 @@ def test_a_department_gets_a_certificate_that_the_trust_bundle_verifies(
         parse_certificate(data, trust.cluster, [bytes(32)])
     with pytest.raises(Rejected, match="of bus"):
         parse_certificate(data, "another", trust.auditor)
+
+
+def test_a_person_is_told_to_whom_records_about_them_went(bus: Bus, scene: Scene) -> None:
+    record = aid()
+    assert bus.publish("city-civil", "aid-decision", [record]).status == 200
+    bus.wait_decided()
+    node = bus.up.node
+    number = record["data"]["id_number"]
+    token = subject_token(node.keyring.secret(TOKEN_KEY_ID), number)
+    now_ms = int(time.time() * 1000)
+
+    def report(given: bytes, lawful: Lawful) -> list[Line]:
+        work = subject_report(
+            node.client,
+            node.topics,
+            node.keyring.verifier("control"),
+            given,
+            (now_ms - 600_000, now_ms + 60_000),
+            lawful,
+        )
+        return bus.call(work, 60)
+
+    lines = report(token, Lawful(frozenset(), now_ms + 60_000))
+    assert {line.dataset for line in lines} == {"aid-decision"}
+    assert {line.grant for line in lines} >= {"aid-city"}
+    assert all(line.requester and line.purpose and line.basis for line in lines)
+    hidden = Lawful(frozenset(line.purpose for line in lines), now_ms + 60_000)
+    assert report(token, hidden) == []
+    assert report(subject_token(node.keyring.secret(TOKEN_KEY_ID), "nobody"), hidden) == []
