@@ -236,6 +236,21 @@ class Trust:
             raise Bad("a witness's key is not a cosigning key under its name")
         return name, typed
 
+    def rotate(self, record: bytes):
+        """Trust the key that a rotation record leads to, or Bad."""
+        text, signatures = parse_note(record)
+        lines = text.split("\n")
+        if len(lines) != 6 or lines[:2] != ["shutong-rotation-v1", self.cluster] or lines[5]:
+            raise Bad("no rotation of this bus")
+        old, new = b64(lines[2], 32), b64(lines[3], 32)
+        keys = [(f"{self.cluster}/auditor", b"\x01" + each) for each in (old, new)]
+        if old == new or not lines[4].isdigit() or len(self._by(text, signatures, keys)) != 2:
+            raise Bad("a rotation is signed by the old key and the new one")
+        if old not in self.auditor:
+            raise Bad("the old key of a rotation is not trusted")
+        if new not in self.auditor:
+            self.auditor.append(new)
+
     def accept(self, note: bytes, origin: str):
         """(size, root, names of witnesses) of a checkpoint of tree `origin`, or Bad."""
         text, signatures = parse_note(note)
@@ -721,6 +736,7 @@ class CopyCheck:
     def run(self, known):
         if not self.lanes:
             return
+        self.rotations()
         for note in known:
             origin = parse_note(note)[0].split("\n")[0]
             self.add_head(origin, note, "known")
@@ -743,6 +759,18 @@ class CopyCheck:
         if self.level > 1:
             self.deliveries()
         self.tell(known)
+
+    def rotations(self):
+        """Keys that rotation records lead to, before anything is held against them."""
+        try:
+            for number, (key, value) in enumerate(frames(self.path("checkpoints.records"), 2)):
+                if key == f"{self.trust.cluster}/rotation".encode():
+                    try:
+                        self.trust.rotate(value or b"")
+                    except Bad as error:
+                        self.bad("rotation", f"record {number} of checkpoints: {error}")
+        except Bad:
+            pass  # told when the file is read again
 
     def add_head(self, origin: str, note: bytes, whence: str) -> int:
         size, root, _ = self.trust.accept(note, origin)

@@ -18,8 +18,8 @@ from shutong_core.audit.access import AccessVerifier, event_hash
 from shutong_core.audit.checkpoint import ACCESS, AUDIT, TreeName, parse_origin
 from shutong_core.audit.header import parse_header
 from shutong_core.audit.knownheads import Known, KnownHeads
+from shutong_core.audit.rotation import parse_rotation, rotation_key
 from shutong_core.audit.signednote import SignedNote, parse_note
-from shutong_core.audit.treeheads import ROTATION
 from shutong_core.audit.trust import TrustBundle
 from shutong_core.audit.verdict import Finding, Statement
 from shutong_core.audit.verify import Anchor, LaneVerifier, Totals
@@ -44,7 +44,7 @@ def verify_copy(
     `known`: checkpoints kept elsewhere (a witness's, an older copy's), which it must contain.
     Raises Rejected for a known checkpoint that `trust` does not accept.
     """
-    run = _Run(copy, trust, codec, level)
+    run = _Run(copy, _rotated(copy, trust), codec, level)
     run.verdict.cluster = copy.about.cluster
     if copy.about.cluster != trust.cluster:
         run.find(
@@ -63,6 +63,15 @@ def verify_copy(
     run.limits.known = len(known)
     tell(run.verdict, run.limits, copy.about.lanes, level)
     return run.verdict
+
+
+def _rotated(copy: AuditCopy, trust: TrustBundle) -> TrustBundle:
+    """The bundle with the keys that the copy's rotation records lead to."""
+    wanted = rotation_key(trust.cluster)
+    try:
+        return trust.rotated([value or b"" for key, value in copy.checkpoints() if key == wanted])
+    except Rejected:
+        return trust  # a damaged file, told of when it is read again
 
 
 class _Run:
@@ -99,9 +108,10 @@ class _Run:
     def _topic_heads(self) -> None:
         last: dict[TreeName, int] = {}
         for number, (key, value) in enumerate(self._guarded(self._copy.checkpoints)):
-            origin = (key or b"").decode("utf-8", "replace")
-            if origin == f"{self._trust.cluster}/{ROTATION}":
+            if key == rotation_key(self._trust.cluster):
+                self._rotation(number, value or b"")
                 continue
+            origin = (key or b"").decode("utf-8", "replace")
             try:
                 tree = parse_origin(origin)
                 size = self._add_head(tree, parse_note(value or b""), "checkpoints")
@@ -121,6 +131,18 @@ class _Run:
                     f" {size} leaves",
                 )
             last[tree] = max(size, last.get(tree, 0))
+
+    def _rotation(self, number: int, value: bytes) -> None:
+        try:
+            old, _ = parse_rotation(value, self._trust.cluster)
+            if old not in self._trust.auditor:
+                raise Rejected("rotation: the old key is not trusted")
+        except Rejected as error:
+            self.find(
+                "rotation",
+                f"checkpoints 第 {number} 条的密钥轮换不成立：{error}",
+                f"record {number} of checkpoints rotates no key: {error}",
+            )
 
     def _stored_head(self, tree: TreeName, reader: TreeReader) -> None:
         try:

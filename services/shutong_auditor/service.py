@@ -20,15 +20,18 @@ from shutong_auditor.growth import Floor, TreeGrowth
 from shutong_auditor.index.follow import IndexFollower
 from shutong_auditor.index.indexer import Indexer
 from shutong_auditor.index.schema import open_index
+from shutong_auditor.receiptwatch import ReceiptWatch
 from shutong_auditor.signing import CheckpointSigner
 from shutong_auditor.treereader import tree_directory
 from shutong_auditor.treestore import TreeStore
 from shutong_auditor.treetail import Times, TreeTail
 from shutong_core.audit.checkpoint import ACCESS, AUDIT, TreeName
+from shutong_core.audit.receipts import Verify
 from shutong_core.runtime.ackedwriter import AckedWriter
 from shutong_core.runtime.checkpointfeed import CheckpointFeed
 from shutong_core.runtime.cluster import partitions_of
 from shutong_core.runtime.health import admin_server
+from shutong_core.runtime.keyring import Keyring
 from shutong_core.runtime.lifecycle import Stop
 from shutong_core.runtime.node import Node, wait_for_bus_name
 
@@ -132,7 +135,29 @@ async def running(node: Node, cluster: str, lanes: int) -> AsyncIterator[TreeTai
         node.health.check("index", lambda: index.problem)
         stack.push_async_callback(index.stop)
         index.start()
+        receipts = ReceiptWatch(
+            node.client,
+            topics.receipts,
+            cluster,
+            agency_signed(node.keyring),
+            engine,
+            lambda grant: node.metrics.count("shutong_receipt_disagreements_total", grant=grant),
+            indexed=lambda: index.problem is None,
+        )
+        node.health.check("receipts", lambda: receipts.problem)
+        stack.push_async_callback(receipts.stop)
+        receipts.start()
         yield tail
+
+
+def agency_signed(keyring: Keyring) -> Verify:
+    """Whether a receipt was signed by a trusted key of the agency that its key id names."""
+
+    def verify(key_id: str, message: bytes, signature: bytes) -> bool:
+        name = key_id.rpartition("/")[0]
+        return name.startswith("agency/") and keyring.verifier(name)(key_id, message, signature)
+
+    return verify
 
 
 def index_follower(node: Node, engine: Engine, cluster: str, lanes: int) -> IndexFollower:

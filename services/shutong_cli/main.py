@@ -36,6 +36,7 @@ COMMANDS = {
     "publish": Entry("shutong_cli.publish_command", "按 CSV 文件发布记录 Publish a CSV file."),
     "refusals": Entry("shutong_cli.refusals_command", "接收后退回的记录 Records refused later."),
     "audit": Entry("shutong_cli.audit_commands", "审计校验 Verify the audit."),
+    "receipt": Entry("shutong_cli.receipt_commands", "自签回执 Receipts of own clients."),
     "kafka": Entry("shutong_cli.kafka_commands", "内置 Kafka The embedded Kafka."),
     "producer": Entry("shutong_cli.service_commands", "接入服务 Producer service.", "producer"),
     "broker": Entry("shutong_cli.service_commands", "裁决服务 Broker service.", "broker"),

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 import shutong_verify
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from e2e.canaries import search
 from e2e.kafka_reading import read_all
+from e2e.samples import aid
 from e2e.scene import CLEAR, Scene
 from e2e.waiting import until
 from e2e.whole_bus import DATASETS, SERVICES, Bus
@@ -23,12 +25,17 @@ from shutong_auditor.kafka_verify import verify_kafka
 from shutong_auditor.prove import make_proof
 from shutong_auditor.reconcile import reconcile
 from shutong_auditor.service import index_follower
+from shutong_auditor.subject import Lawful, Line, subject_report
 from shutong_auditor.supply import certificate_body
 from shutong_auditor.tally import PLACED
+from shutong_broker.policy.interpret import subject_token
+from shutong_broker.policy.planning import TOKEN_KEY_ID
 from shutong_cli.reading import read_in_force
+from shutong_cli.receipt_commands import countersign
 from shutong_core.audit.access import AccessVerifier
 from shutong_core.audit.certificate import encode_certificate, parse_certificate
 from shutong_core.audit.proof import check_proof, parse_proof
+from shutong_core.audit.receipts import parse_receipt
 from shutong_core.audit.rowtree import Fate
 from shutong_core.audit.trust import TrustBundle
 from shutong_core.domain.errors import Rejected
@@ -86,13 +93,34 @@ def test_every_record_was_decided_and_every_service_is_ready(bus: Bus, scene: Sc
         assert (status, [each for each in checks.values() if not each["ok"]]) == (200, [])
 
 
+def test_an_agency_with_a_client_of_its_own_countersigns_what_it_read(
+    bus: Bus, scene: Scene, tmp_path: Path
+) -> None:
+    bus.wait_decided()
+    node, grant, organisation = bus.up.node, next(iter(CLEAR)), "11440000006940140P"
+    private = Ed25519PrivateKey.generate()
+    node.keyring.trust(f"agency/{organisation}", private.public_key().public_bytes_raw())
+    state = tmp_path / "state.json"
+    records = read_all(bus.bootstrap, [bus.topics.delivery(grant)])
+
+    def sign() -> tuple[int, set[int]]:
+        return bus.call(countersign(node, grant, f"{organisation}/own", private, state), 60)
+
+    assert sign() == (len(records), set())
+    assert sign() == (0, set()), "it goes on where it stood"
+    stored = [each.value for each in read_all(bus.bootstrap, [bus.topics.receipts])]
+    verify = node.keyring.verifier(f"agency/{organisation}")
+    mine = [parse_receipt(each or b"", verify) for each in stored if each and b"/own" in each]
+    assert sum(each.last - each.first + 1 for each in mine) == len(records)
+
+
 def trust_of(bus: Bus) -> TrustBundle:
     node, keyring = bus.up.node, bus.up.node.keyring
     agencies: dict[str, tuple[bytes, ...]] = {}
     for key_id, public in keyring.trusted().items():
         kind, _, organisation = key_id.rpartition("/")[0].partition("/")
         if kind == "agency":
-            agencies[organisation] = (public,)
+            agencies[organisation] = (*agencies.get(organisation, ()), public)
     cluster = bus.call(bus_name(node.client, node.settings.prefix), 20)
     return TrustBundle(cluster, keyring.publics("auditor")(), (), 0, agencies)
 
@@ -196,3 +224,32 @@ def test_a_department_gets_a_certificate_that_the_trust_bundle_verifies(
         parse_certificate(data, trust.cluster, [bytes(32)])
     with pytest.raises(Rejected, match="of bus"):
         parse_certificate(data, "another", trust.auditor)
+
+
+def test_a_person_is_told_to_whom_records_about_them_went(bus: Bus, scene: Scene) -> None:
+    record = aid()
+    assert bus.publish("city-civil", "aid-decision", [record]).status == 200
+    bus.wait_decided()
+    node = bus.up.node
+    number = record["data"]["id_number"]
+    token = subject_token(node.keyring.secret(TOKEN_KEY_ID), number)
+    now_ms = int(time.time() * 1000)
+
+    def report(given: bytes, lawful: Lawful) -> list[Line]:
+        work = subject_report(
+            node.client,
+            node.topics,
+            node.keyring.verifier("control"),
+            given,
+            (now_ms - 600_000, now_ms + 60_000),
+            lawful,
+        )
+        return bus.call(work, 60)
+
+    lines = report(token, Lawful(frozenset(), now_ms + 60_000))
+    assert {line.dataset for line in lines} == {"aid-decision"}
+    assert {line.grant for line in lines} >= {"aid-city"}
+    assert all(line.requester and line.purpose and line.basis for line in lines)
+    hidden = Lawful(frozenset(line.purpose for line in lines), now_ms + 60_000)
+    assert report(token, hidden) == []
+    assert report(subject_token(node.keyring.secret(TOKEN_KEY_ID), "nobody"), hidden) == []

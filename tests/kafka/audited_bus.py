@@ -17,6 +17,7 @@ from shutong_auditor.treereader import TreeReader, tree_directory
 from shutong_auditor.treetail import TreeTail
 from shutong_core.audit.access import AccessChain, Act
 from shutong_core.audit.checkpoint import TreeName
+from shutong_core.audit.rotation import rotation_key
 from shutong_core.audit.treeheads import TreeHeads
 from shutong_core.runtime.cluster import bus_name
 from shutong_core.runtime.kafka_server import EmbeddedKafka
@@ -57,6 +58,8 @@ class AuditedBus:
             NewTopic(topics.audit, LANES, 1),
             NewTopic(topics.access, LANES, 1),
             NewTopic(topics.checkpoints, 1, 1),
+            NewTopic(topics.receipts, 1, 1),
+            NewTopic(topics.lists, 1, 1),
         )
 
     async def make_topics(self, *wanted: NewTopic) -> None:
@@ -101,19 +104,29 @@ class AuditedBus:
 
     async def published(self) -> TreeHeads:
         """What topic checkpoints says."""
+        heads = TreeHeads(self.cluster, self.node.keyring.publics("auditor"))
+        for record in await self._checkpoints():
+            heads.add(record.key, record.value, record.timestamp)
+        return heads
+
+    async def rotations(self) -> list[bytes]:
+        """Rotation records in topic checkpoints."""
+        key = rotation_key(self.cluster)
+        return [record.value for record in await self._checkpoints() if record.key == key]
+
+    async def _checkpoints(self) -> list:
         place = TopicPartition(self.topics.checkpoints, 0)
         consumer = AIOKafkaConsumer(**self.node.client, auto_offset_reset="none")
         await consumer.start()
         try:
             consumer.assign([place])
             consumer.seek(place, 0)
-            heads = TreeHeads(self.cluster, self.node.keyring.publics("auditor"))
+            found = []
             end = (await consumer.end_offsets([place]))[place]
             while await consumer.position(place) < end:
                 for records in (await consumer.getmany(timeout_ms=100)).values():
-                    for record in records:
-                        heads.add(record.key, record.value, record.timestamp)
-            return heads
+                    found += records
+            return found
         finally:
             await consumer.stop()
 

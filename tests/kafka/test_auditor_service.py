@@ -16,12 +16,14 @@ from audit_samples import SampleLane
 from kafka.audited_bus import LANES, AuditedBus, signed, until
 from shutong_auditor.service import running
 from shutong_auditor.treereader import tree_directory
+from shutong_cli.key_commands import rotate_auditor
 from shutong_core.audit.access import event_hash
 from shutong_core.audit.block import parse_body
 from shutong_core.audit.checkpoint import parse_checkpoint
 from shutong_core.audit.merkle import check_inclusion, inclusion_proof, leaf_hash
 from shutong_core.audit.rowtree import block_leaf, row_root
-from shutong_core.domain.errors import Fatal
+from shutong_core.audit.trust import TrustBundle
+from shutong_core.domain.errors import Fatal, Rejected
 from shutong_core.runtime.kafka_server import EmbeddedKafka
 
 pytestmark = pytest.mark.kafka
@@ -196,3 +198,28 @@ async def test_events_cut_before_they_were_in_the_tree_halt_it(bus: AuditedBus) 
     async with running(bus.new_node(), bus.cluster, LANES) as tail:
         await until(lambda: tail.halted == 1)
         assert "deleted before" in tail.states.problems["access/0"]
+
+
+async def test_a_rotated_key_signs_on_and_who_trusts_the_old_one_can_follow(
+    bus: AuditedBus,
+) -> None:
+    await bus.decide(2)
+    async with running(bus.node, bus.cluster, LANES) as tail:
+        await until(lambda: signed(tail, audit_0=2, audit_1=2))
+        old = TrustBundle(bus.cluster, (bus.node.keyring.signer("auditor").public,))
+        key_id = await rotate_auditor(bus.node)
+        await bus.decide(1)
+    node = bus.new_node()
+    assert node.keyring.signer("auditor").key_id == key_id
+    async with running(node, bus.cluster, LANES) as tail:
+        await until(lambda: signed(tail, audit_0=3, audit_1=3))
+        assert tail.halted == 0
+    heads = await bus.published()
+    head = heads.newest(bus.tree("audit", 0))
+    assert head is not None
+    assert (head.checkpoint.size, heads.refused) == (3, 0)
+    with pytest.raises(Rejected, match="no auditor"):
+        old.accept(head.note, bus.tree("audit", 0))
+    records = await bus.rotations()
+    assert len(records) == 1
+    assert old.rotated(records).accept(head.note, bus.tree("audit", 0)).size == 3

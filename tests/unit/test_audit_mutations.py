@@ -32,6 +32,7 @@ from shutong_auditor.copyfiles import AuditCopy, block_file, delivery_file, even
 from shutong_auditor.copyverify import verify_copy
 from shutong_core.audit.block import body_hash, encode_header, header_hash, parse_header
 from shutong_core.audit.checkpoint import Checkpoint, TreeName
+from shutong_core.audit.rotation import encode_rotation, rotation_key
 from shutong_core.audit.signednote import SignedNote, parse_note
 
 CASES_EACH = 8
@@ -277,6 +278,32 @@ def old_checkpoint_again(copy: Damaged) -> None:
     copy.put("checkpoints.records", [*frames, frames[copy.chance.choice((0, 2))]])
 
 
+def rotation(old: str, new: str, *signers: str) -> bytes:
+    """A rotation record signed by some keys only."""
+    keys = {each: private(each).sign for each in (old, new)}
+    whole = parse_note(
+        encode_rotation(CLUSTER, (public(old), keys[old]), (public(new), keys[new]), 1)
+    )
+    both = dict(zip((old, new), whole.signatures, strict=True))
+    return SignedNote(whole.text, tuple(both[each] for each in signers)).encode()
+
+
+@mutation("rotation")
+def rotation_signed_by_one_key_alone(copy: Damaged) -> None:
+    frames = copy.frames("checkpoints.records", 2)
+    signer = copy.chance.choice(("auditor", "next"))
+    record = rotation("auditor", "next", signer)
+    copy.put("checkpoints.records", [*frames, (rotation_key(CLUSTER), record)])
+
+
+@mutation("rotation")
+def rotation_from_a_key_that_nobody_trusts(copy: Damaged) -> None:
+    frames = copy.frames("checkpoints.records", 2)
+    record = rotation("stranger", "next", "stranger", "next")
+    frames.insert(copy.chance.randrange(len(frames)), (rotation_key(CLUSTER), record))
+    copy.put("checkpoints.records", frames)
+
+
 @mutation("fork", "root")
 def auditor_signs_a_second_history(copy: Damaged) -> None:
     """The auditor's own key signs another root of a size that it signed before."""
@@ -443,6 +470,19 @@ def test_a_copy_without_damage_raises_no_alarm(tmp_path: Path, number: int) -> N
     kept = known if number % 2 else known[:1]
     product, one_file, said = verdicts(tmp_path / "copy", kept, level)
     assert (product, one_file) == (set(), set()), said
+
+
+def test_checkpoints_after_a_rotation_of_the_key_raise_no_alarm(tmp_path: Path) -> None:
+    bus = sample_bus()
+    bus.signer = "next"
+    bus.write(tmp_path / "copy")
+    path = tmp_path / "copy/checkpoints.records"
+    frames = take(path, 2)
+    record = rotation("auditor", "next", "auditor", "next")
+    put(path, [*frames[:3], (rotation_key(CLUSTER), record), *frames[3:]])
+    assert verdicts(tmp_path / "copy", ())[:2] == (set(), set())
+    put(path, frames)
+    assert verdicts(tmp_path / "copy", ())[:2] == ({"checkpoint"}, {"checkpoint"})
 
 
 def test_a_tree_of_more_than_one_tile_raises_no_alarm(tmp_path: Path) -> None:

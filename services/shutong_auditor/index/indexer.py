@@ -205,6 +205,7 @@ def _placements(body: Body) -> Iterator[dict[str, Any]]:
                     "grant_id": column.grant,
                     "first_k": column.first_k,
                     "last_k": column.first_k + column.count - 1,
+                    "chain_after": column.chain_after,
                 }
 
 

@@ -148,6 +148,25 @@ def last_blocks(engine: Engine) -> dict[int, int]:
         return {int(lane): int(sequence) for lane, sequence in connection.execute(asked)}
 
 
+def placed_up_to(engine: Engine, grant: str, lane: int) -> int:
+    """Records of (grant, lane) placed so far, as the index knows."""
+    table = PLACEMENTS.c
+    asked = select(func.max(table.last_k)).where(table.grant_id == grant, table.lane == lane)
+    with engine.connect() as connection:
+        return int(connection.execute(asked).scalar() or 0)
+
+
+def chain_at(engine: Engine, grant: str, lane: int, k: int) -> bytes | None:
+    """The delivery chain after record `k` of (grant, lane); None if no block ends there."""
+    table = PLACEMENTS.c
+    asked = select(table.chain_after).where(
+        table.grant_id == grant, table.lane == lane, table.last_k == k
+    )
+    with engine.connect() as connection:
+        found = connection.execute(asked).scalar()
+        return None if found is None else bytes(found)
+
+
 def _fields(question: Question) -> dict[str, Any]:
     return {name: getattr(question, name) for name in Question.__dataclass_fields__}
 

@@ -85,7 +85,7 @@ FLOWS = Table(
     Index("flows_provider", "provider", "day"),
     Index("flows_requester", "requester", "day"),
 )
-#: Which records of a grant a block placed: `first_k` … `last_k` of (grant, lane).
+#: Which records of a grant a block placed, and the chain after them.
 PLACEMENTS = Table(
     "placements",
     METADATA,
@@ -93,7 +93,9 @@ PLACEMENTS = Table(
     Column("grant_id", String(48), nullable=False),
     Column("first_k", BigInteger, nullable=False),
     Column("last_k", BigInteger, nullable=False),
+    Column("chain_after", LargeBinary(32), nullable=False),  # delivery chain after last_k
     Index("placements_day", "day", "grant_id", "lane"),
+    Index("placements_k", "grant_id", "lane", "last_k"),
 )
 
 

@@ -24,6 +24,8 @@ class ActName(Enum):
     SCHEMA_ADD = ("schema.add", "登记模式", "a schema was registered")
     KEY_ISSUE = ("key.issue", "签发接口密钥", "an API key was issued")
     KEY_REVOKE = ("key.revoke", "收回接口密钥", "API keys were revoked")
+    KEY_TRUST = ("key.trust", "信任公钥", "a public key was trusted")
+    KEY_ROTATE = ("key.rotate", "轮换审计密钥", "the auditor's key was rotated")
     AUDIT_EXPORT = ("audit.export", "导出审计副本", "an audit copy was exported")
     AUDIT_CERTIFY = ("audit.certify", "出具免责凭证", "a supply certificate was given out")
     AUDIT_PROVE = ("audit.prove", "出具记录证明", "a proof of one record was given out")

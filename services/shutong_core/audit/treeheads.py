@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from shutong_core.audit.checkpoint import Checkpoint, TreeName, parse_checkpoint, parse_origin
+from shutong_core.audit.rotation import rotation_key
 from shutong_core.audit.signednote import SignedNote, parse_note, verified_by
 from shutong_core.domain.errors import Rejected
 
 #: More lanes than a bus can have: numbers above are nobody's tree.
 _NUMBER_MAX = 1023
-ROTATION = "rotation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class TreeHeads:
     def add(self, key: bytes | None, value: bytes | None, at_ms: int) -> TreeHead | None:
         """Takes the next record; the head it makes, None if it does not count."""
         origin = (key or b"").decode("utf-8", "replace")
-        if origin == f"{self._cluster}/{ROTATION}":
+        if key == rotation_key(self._cluster):
             return None
         try:
             tree, found = self._checked(origin, value or b"")

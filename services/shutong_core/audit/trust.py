@@ -8,13 +8,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from shutong_core.audit.checkpoint import Checkpoint, TreeName, parse_checkpoint
+from shutong_core.audit.rotation import follow_rotations
 from shutong_core.audit.signednote import Algorithm, NoteKey, SignedNote, parse_vkey, verified_by
 from shutong_core.domain.errors import Rejected
 
@@ -41,6 +42,10 @@ class TrustBundle:
     def keys(self, tree: TreeName) -> list[NoteKey]:
         """The auditor's keys under the tree's name; none for a tree of another bus."""
         return [tree.key(each) for each in self.auditor] if tree.cluster == self.cluster else []
+
+    def rotated(self, records: Iterable[bytes]) -> TrustBundle:
+        """The bundle with the auditor's keys that rotation records lead to."""
+        return replace(self, auditor=follow_rotations(self.auditor, records, self.cluster))
 
     def accept(self, note: SignedNote, tree: TreeName) -> Checkpoint:
         """The checkpoint of `tree` in `note`. Raises Rejected unless it is signed as needed."""

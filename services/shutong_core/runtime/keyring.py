@@ -57,6 +57,14 @@ class Signer:
         """The public key (32 bytes)."""
         return _raw(self._key.public_key())
 
+    def pem(self) -> bytes:
+        """The private key as its file holds it."""
+        return self._key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+
 
 class ApiKeys:
     """Looks API keys up; sees newly issued and revoked keys at the next call."""
@@ -113,6 +121,22 @@ class Keyring:
         if found is None:
             found = self._signers[name] = self._load_signer(name)
         return found
+
+    def next_signer(self, name: str) -> Signer:
+        """A new signing key for `name`, trusted beside the old one, not stored yet."""
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"not a name of a signing key: {name[:60]!r}")
+        private = Ed25519PrivateKey.generate()
+        with self._locked():
+            return Signer(self._add_trust(name, _raw(private.public_key())), private)
+
+    def replace_signer(self, name: str, signer: Signer) -> None:
+        """Make `signer` the key of `name`; the old private key is gone, its public key trusted."""
+        path = self.directory / "signing" / f"{name.replace('/', '+')}.pem"
+        with self._locked():
+            write_durably(path, signer.pem())
+        self._signers[name] = signer
+        _log.warning("signing key replaced: back it up", key_id=signer.key_id, path=str(path))
 
     def trust(self, name: str, public: bytes) -> str:
         """Trust a public key (32 bytes) for `name`; returns its key id."""
@@ -182,7 +206,7 @@ class Keyring:
                 return False
             if key_id not in known:
                 public = self.trusted().get(key_id)
-                if public is None or _key_id(name, public) != key_id:
+                if public is None or key_id_of(name, public) != key_id:
                     return False
                 known[key_id] = Ed25519PublicKey.from_public_bytes(public)
             try:
@@ -251,11 +275,7 @@ class Keyring:
         with self._locked():
             if not path.exists():
                 private = Ed25519PrivateKey.generate()
-                text = private.private_bytes(
-                    serialization.Encoding.PEM,
-                    serialization.PrivateFormat.PKCS8,
-                    serialization.NoEncryption(),
-                )
+                text = Signer("", private).pem()
                 # Trusted first: after a crash in between, a key remains that signs nothing. The
                 # other way round one would sign what nobody believes.
                 self._add_trust(name, _raw(private.public_key()))
@@ -268,7 +288,7 @@ class Keyring:
             key = None
         if not isinstance(key, Ed25519PrivateKey):
             raise Fatal(f"{path} 不是 Ed25519 私钥。 {path} is no Ed25519 private key.")
-        signer = Signer(_key_id(name, _raw(key.public_key())), key)
+        signer = Signer(key_id_of(name, _raw(key.public_key())), key)
         if made:
             _log.warning("signing key made: back it up", key_id=signer.key_id, path=str(path))
         elif signer.key_id not in self.trusted():
@@ -278,7 +298,7 @@ class Keyring:
 
     def _add_trust(self, name: str, public: bytes) -> str:
         """Under the lock."""
-        key_id = _key_id(name, public)
+        key_id = key_id_of(name, public)
         table = _read_texts(self.directory / "trust.json")
         table[key_id] = base64.b64encode(public).decode()
         write_durably(self.directory / "trust.json", _dump(table))
@@ -292,7 +312,8 @@ class Keyring:
             yield
 
 
-def _key_id(name: str, public: bytes) -> str:
+def key_id_of(name: str, public: bytes) -> str:
+    """The id under which a public key (32 bytes) is trusted for `name`."""
     return f"{name}/{hashlib.sha256(public).hexdigest()[:16]}"
 
 

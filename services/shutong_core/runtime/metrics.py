@@ -39,6 +39,7 @@ CounterName = Literal[
     "shutong_list_changes_total",
     "shutong_kafka_errors_total",
     "shutong_witness_requests_total",
+    "shutong_receipt_disagreements_total",
 ]
 GaugeName = Literal[
     "shutong_list_number",
@@ -139,6 +140,9 @@ METRICS: Mapping[MetricName, MetricSpec] = {
     ),
     "shutong_list_changes_total": _counter(
         "Changes read from control.lists, by outcome (applied or refused).", "outcome"
+    ),
+    "shutong_receipt_disagreements_total": _counter(
+        "Receipts that do not agree with the audit, or do not hold: each is in the log.", "grant"
     ),
     "shutong_witness_requests_total": _counter(
         "Requests to cosign a checkpoint, by answer (cosigned or why not).", "answer"

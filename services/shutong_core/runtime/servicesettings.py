@@ -126,6 +126,9 @@ class AuditorSettings(ServiceSettings):
     #: Each `<vkey> <url>` of a witness; a JSON list in the environment.
     witnesses: tuple[str, ...] = ()
     witnesses_needed: Annotated[int, Field(ge=0, le=16)] = 0
+    #: A person's report leaves out records for these purposes, and those of the last days.
+    concealed_purposes: tuple[str, ...] = ()
+    report_delay_days: Annotated[int, Field(ge=0, le=3650)] = 0
     index_url: str | None = None  # SQLAlchemy's; default: SQLite in the data directory
     #: `<step>:<n>`: for tests, the process kills itself the n-th time it reaches that step.
     failpoint: Annotated[str, Field(pattern=r"^[a-z-]+:[1-9][0-9]*$")] | None = None
