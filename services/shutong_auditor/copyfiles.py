@@ -27,6 +27,7 @@ SEGMENT_BYTES = 45
 _ABSENT = b"\xff\xff\xff\xff"
 _NONE = 0xFFFFFFFF
 _SIZE = struct.Struct(">I")
+_SIZES = struct.Struct(">II")
 _ABOUT_BYTES_MAX = 16 * 1024 * 1024
 
 #: Records of one run of a delivery file, at most.
@@ -95,22 +96,23 @@ class AuditCopy:
         path = self.directory / delivery_file(grant, partition)
         with _mapped(path) as data:
             mark, run, at, number, end = None, list[bytes](), 0, 0, len(data)
-            size_at = _SIZE.unpack_from
+            size_at, sizes_at = _SIZE.unpack_from, _SIZES.unpack_from
             try:
                 while at < end:
-                    if data[at : at + 4] == _ABSENT and run and len(run) < RUN_RECORDS_MAX:
-                        start = at = at + 4
+                    mark_size, key_size = sizes_at(data, at)
+                    if mark_size == _NONE and run and len(run) < RUN_RECORDS_MAX:
+                        start = at + 4
                     else:
                         if run:
                             yield mark, run
-                        start, run = at + 4, []
-                        mark, at = None, start
-                        if (size := size_at(data, start - 4)[0]) != _NONE:
-                            at = start + size
-                            mark, start = data[start:at], at
-                    for _ in range(2):
-                        size = size_at(data, at)[0]
-                        at += 4 if size == _NONE else 4 + size
+                        start, run, mark = at + 4, [], None
+                        if mark_size != _NONE:
+                            mark = data[start : start + mark_size]
+                            start += mark_size
+                            key_size = size_at(data, start)[0]
+                    at = start + 4 if key_size == _NONE else start + 4 + key_size
+                    value_size = size_at(data, at)[0]
+                    at = at + 4 if value_size == _NONE else at + 4 + value_size
                     if at > end:
                         raise struct.error
                     run.append(data[start:at])

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum, unique
-from operator import add, lt
+from itertools import repeat
+from operator import lt
 
 from shutong_core.audit import bitmaps
 from shutong_core.audit.body import Body, InputSection, RowOperation
@@ -102,8 +104,9 @@ def row_hashes(body: Body) -> list[bytes]:
     for section in body.inputs:
         at = len(found) * ROW_SALT_BYTES
         end = at + section.rows * ROW_SALT_BYTES
-        heads = [b"\x00" + salts[each : each + ROW_SALT_BYTES] for each in range(at, end, 16)]
-        found += [sha256(data).digest() for data in map(add, heads, encoded_rows(body, section))]
+        own = [salts[each : each + ROW_SALT_BYTES] for each in range(at, end, ROW_SALT_BYTES)]
+        columns = zip(repeat(b"\x00"), own, *_columns(body, section), strict=False)
+        found += [sha256(data).digest() for data in map(b"".join, columns)]
     return found
 
 
@@ -126,31 +129,31 @@ def split_block_leaf(leaf: bytes) -> tuple[bytes, bytes]:
 
 def encoded_rows(body: Body, section: InputSection) -> Iterator[bytes]:
     """The section's rows as they are hashed, each without its salt."""
+    return map(b"".join, zip(*_columns(body, section), strict=False))
+
+
+def _columns(body: Body, section: InputSection) -> tuple[Iterable[bytes], ...]:
+    """The parts of the rows, one after the other: a row is one of each, joined."""
     start = text(section.dataset) + text(section.loading)
+    offsets = struct.pack(f">{section.rows}Q", *section.offsets())
     publishers = [text(each) for each in body.publishers]
-    numbers, verdicts = _verdict_columns(section)
+    # Few publishers, operations and reasons make many rows.
+    who_what = zip(section.publisher_indexes(), section.operations, section.refusals, strict=True)
+    known: dict[tuple[int, int, int], bytes] = {}
+    middle = [
+        known.get(each) or known.setdefault(each, publishers[each[0]] + bytes(each[1:]))
+        for each in who_what
+    ]
     digests = section.digests
-    columns = zip(
-        section.offsets(),
-        section.publisher_indexes(),
-        zip(section.operations, section.refusals, strict=True),
-        range(0, len(digests), ROW_DIGEST_BYTES),
-        numbers,
+    numbers, verdicts = _verdict_columns(section)
+    return (
+        repeat(start, section.rows),
+        [offsets[at : at + 8] for at in range(0, len(offsets), 8)],
+        middle,
+        [digests[at : at + ROW_DIGEST_BYTES] for at in range(0, len(digests), ROW_DIGEST_BYTES)],
+        [number.to_bytes(2, "big") for number in numbers],
         verdicts,
-        strict=True,
     )
-    for offset, publisher, kinds, at, number, verdict in columns:
-        yield b"".join(
-            (
-                start,
-                offset.to_bytes(8, "big"),
-                publishers[publisher],
-                bytes(kinds),
-                digests[at : at + ROW_DIGEST_BYTES],
-                number.to_bytes(2, "big"),
-                verdict,
-            )
-        )
 
 
 def _verdict_columns(section: InputSection) -> tuple[list[int], list[bytes]]:
