@@ -133,26 +133,34 @@ async def running(node: Node, cluster: str, lanes: int) -> AsyncIterator[TreeTai
         node.health.check("trees", lambda: _problem(tail))
         stack.push_async_callback(tail.stop)
         tail.start()
-        engine = open_index(settings.index_url, node.settings.data_dir)
-        stack.callback(engine.dispose)
-        index = index_follower(node, engine, cluster, lanes)
-        node.health.check("index", lambda: index.problem)
-        stack.push_async_callback(index.stop)
-        index.start()
-        receipts = ReceiptWatch(
-            node.client,
-            topics.receipts,
-            cluster,
-            agency_signed(node.keyring),
-            engine,
-            lambda grant: node.metrics.count("shutong_receipt_disagreements_total", grant=grant),
-            indexed=lambda: index.problem is None,
-        )
-        node.health.check("receipts", lambda: receipts.problem)
-        stack.push_async_callback(receipts.stop)
-        receipts.start()
+        engine = _index_and_watch(node, cluster, lanes, stack)
         await _open_desk(node, lanes, engine, writer, stack)
         yield tail
+
+
+def _index_and_watch(
+    node: Node, cluster: str, lanes: int, stack: contextlib.AsyncExitStack
+) -> Engine:
+    """The index, kept up to date, and the watch over receipts, until the stack is closed."""
+    engine = open_index(node.settings.auditor.index_url, node.settings.data_dir)
+    stack.callback(engine.dispose)
+    index = index_follower(node, engine, cluster, lanes)
+    node.health.check("index", lambda: index.problem)
+    stack.push_async_callback(index.stop)
+    index.start()
+    # An alarm, not a fault of this process: whoever may write receipts must not make it unready.
+    receipts = ReceiptWatch(
+        node.client,
+        node.topics.receipts,
+        cluster,
+        agency_signed(node.keyring),
+        engine,
+        lambda grant: node.metrics.count("shutong_receipt_disagreements_total", grant=grant),
+        indexed=lambda: index.problem is None,
+    )
+    stack.push_async_callback(receipts.stop)
+    receipts.start()
+    return engine
 
 
 async def _open_desk(
