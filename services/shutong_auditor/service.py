@@ -14,6 +14,7 @@ import httpx2 as httpx
 import structlog
 from sqlalchemy import Engine
 
+from shutong_auditor.app import Desk, make_app
 from shutong_auditor.cosigning import WitnessClient, parse_witness
 from shutong_auditor.failpoint import failpoint_of
 from shutong_auditor.growth import Floor, TreeGrowth
@@ -25,12 +26,15 @@ from shutong_auditor.signing import CheckpointSigner
 from shutong_auditor.treereader import tree_directory
 from shutong_auditor.treestore import TreeStore
 from shutong_auditor.treetail import Times, TreeTail
+from shutong_core.audit.access import Act
 from shutong_core.audit.checkpoint import ACCESS, AUDIT, TreeName
 from shutong_core.audit.receipts import Verify
+from shutong_core.runtime.accesslog import AccessLog
 from shutong_core.runtime.ackedwriter import AckedWriter
 from shutong_core.runtime.checkpointfeed import CheckpointFeed
 from shutong_core.runtime.cluster import partitions_of
 from shutong_core.runtime.health import admin_server
+from shutong_core.runtime.httpserver import HttpServer
 from shutong_core.runtime.keyring import Keyring
 from shutong_core.runtime.lifecycle import Stop
 from shutong_core.runtime.node import Node, wait_for_bus_name
@@ -129,25 +133,64 @@ async def running(node: Node, cluster: str, lanes: int) -> AsyncIterator[TreeTai
         node.health.check("trees", lambda: _problem(tail))
         stack.push_async_callback(tail.stop)
         tail.start()
-        engine = open_index(settings.index_url, node.settings.data_dir)
-        stack.callback(engine.dispose)
-        index = index_follower(node, engine, cluster, lanes)
-        node.health.check("index", lambda: index.problem)
-        stack.push_async_callback(index.stop)
-        index.start()
-        receipts = ReceiptWatch(
-            node.client,
-            topics.receipts,
-            cluster,
-            agency_signed(node.keyring),
-            engine,
-            lambda grant: node.metrics.count("shutong_receipt_disagreements_total", grant=grant),
-            indexed=lambda: index.problem is None,
-        )
-        node.health.check("receipts", lambda: receipts.problem)
-        stack.push_async_callback(receipts.stop)
-        receipts.start()
+        engine = _index_and_watch(node, cluster, lanes, stack)
+        await _open_desk(node, lanes, engine, writer, stack)
         yield tail
+
+
+def _index_and_watch(
+    node: Node, cluster: str, lanes: int, stack: contextlib.AsyncExitStack
+) -> Engine:
+    """The index, kept up to date, and the watch over receipts, until the stack is closed."""
+    engine = open_index(node.settings.auditor.index_url, node.settings.data_dir)
+    stack.callback(engine.dispose)
+    index = index_follower(node, engine, cluster, lanes)
+    node.health.check("index", lambda: index.problem)
+    stack.push_async_callback(index.stop)
+    index.start()
+    # An alarm, not a fault of this process: whoever may write receipts must not make it unready.
+    receipts = ReceiptWatch(
+        node.client,
+        node.topics.receipts,
+        cluster,
+        agency_signed(node.keyring),
+        engine,
+        lambda grant: node.metrics.count("shutong_receipt_disagreements_total", grant=grant),
+        indexed=lambda: index.problem is None,
+    )
+    stack.push_async_callback(receipts.stop)
+    receipts.start()
+    return engine
+
+
+async def _open_desk(
+    node: Node, lanes: int, engine: Engine, writer: AckedWriter, stack: contextlib.AsyncExitStack
+) -> None:
+    """Answer questions over HTTP until the stack is closed."""
+
+    def on_access(act: Act) -> None:
+        reason = act.refused.name if act.refused else ""
+        node.metrics.count("shutong_access_events_total", action=act.action, reason=reason)
+
+    feed = node.list_feed()
+    access = AccessLog(
+        SERVICE,
+        writer,
+        node.topics.access,
+        lambda: lanes,
+        node.codec.encode,
+        on_written=on_access,
+    )
+    desk = Desk(feed, node.keyring.api_keys().lookup, engine, node.settings.data_dir, access)
+    settings = node.settings
+    http = HttpServer(make_app(desk), settings.auditor.http, settings.limits.drain_s)
+    stack.push_async_callback(feed.stop)
+    await feed.start()
+    stack.push_async_callback(access.close)
+    await access.start()
+    stack.push_async_callback(http.stop)
+    await http.start()
+    _log.info("listening", url=http.url)
 
 
 def agency_signed(keyring: Keyring) -> Verify:
