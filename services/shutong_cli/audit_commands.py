@@ -15,12 +15,13 @@ from shutong_auditor.copyverdict import CopyVerdict
 from shutong_auditor.copyverify import verify_copy
 from shutong_auditor.kafka_verdict import KafkaVerdict
 from shutong_auditor.kafka_verify import verify_kafka
-from shutong_cli import proof_commands, question_commands, subject_command
+from shutong_cli import proof_commands, question_commands, replay_command, subject_command
 from shutong_cli.history import read_history
 from shutong_cli.onrecord import on_record
 from shutong_cli.output import AsJson, console, examples, new_app, print_json, safe, say
 from shutong_cli.reading import read_in_force
 from shutong_cli.session import open_session
+from shutong_cli.verdictview import verdict_json
 from shutong_core.audit.acts import ActName
 from shutong_core.domain.errors import Rejected
 from shutong_core.runtime.cluster import bus_name, existing_topics
@@ -31,6 +32,7 @@ app = new_app("审计：校验总线的记录。 The audit: verify what the bus 
 proof_commands.register(app)
 question_commands.register(app)
 subject_command.register(app)
+replay_command.register(app)
 
 
 @app.callback()
@@ -181,15 +183,4 @@ def _json(verdict: KafkaVerdict, level: int) -> dict[str, Any]:
 
 
 def _said(verdict: KafkaVerdict | CopyVerdict, level: int) -> dict[str, Any]:
-    return {
-        "ok": verdict.ok,
-        "level": level,
-        "cluster": verdict.cluster,
-        "findings_count": verdict.findings_count,
-        "findings": [
-            {"code": each.code, "where": each.where, "zh": each.text.zh, "en": each.text.en}
-            for each in verdict.findings
-        ],
-        "checked": [asdict(each) for each in verdict.checked],
-        "not_checked": [asdict(each) for each in verdict.not_checked],
-    }
+    return {"level": level, "cluster": verdict.cluster, **verdict_json(verdict)}

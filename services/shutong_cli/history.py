@@ -57,6 +57,27 @@ async def read_history(node: Node) -> tuple[Step, ...]:
     return tuple(steps)
 
 
+async def read_version(node: Node, number: int) -> ListVersion:
+    """Version `number` of the list. Raises Rejected if there is none, Retryable as above."""
+    require_keyring(node)
+    assembler = Assembler(node.keyring.verifier("control"))
+    try:
+        async with asyncio.timeout(READ_S_MAX), aclosing(_records(node)) as records:
+            async for record in records:
+                try:
+                    version = assembler.add(record)
+                except Rejected:
+                    continue
+                if version is not None and version.number == number:
+                    return version
+    except (KafkaError, TimeoutError) as error:
+        raise Retryable(f"control.lists cannot be read: {type(error).__name__}") from error
+    raise Rejected(
+        f"control.lists 中没有可信的清单第 {number} 版。"
+        f" control.lists has no list {number} that this node's keyring trusts."
+    )
+
+
 async def require_own_bus(node: Node) -> None:
     """Raises Fatal if control.lists has records of which the node's keyring signed none.
 

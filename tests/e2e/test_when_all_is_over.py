@@ -32,6 +32,7 @@ from shutong_broker.policy.interpret import subject_token
 from shutong_broker.policy.planning import TOKEN_KEY_ID
 from shutong_cli.reading import read_in_force
 from shutong_cli.receipt_commands import countersign
+from shutong_cli.replay_command import replayed
 from shutong_core.audit.access import AccessVerifier
 from shutong_core.audit.certificate import encode_certificate, parse_certificate
 from shutong_core.audit.proof import check_proof, parse_proof
@@ -166,6 +167,21 @@ def test_what_became_of_a_record_is_proved_to_who_has_the_trust_bundle_alone(
         bus.call(
             make_proof(node.client, node.topics, bus.settings.data_dir, (DATASETS[0], 0, 10**9)), 60
         )
+
+
+def test_every_decision_is_made_again_to_what_the_audit_has(bus: Bus, scene: Scene) -> None:
+    bus.wait_decided()
+    node, refused, told = bus.up.node, 0, ""
+    for dataset in DATASETS:
+        for each in read_all(bus.bootstrap, [bus.topics.inbound(dataset)])[:8]:
+            place = (dataset, each.partition, each.offset)
+            verdict = bus.call(replayed(node, place, ""), 60)
+            assert verdict.ok, verdict.text("en")
+            refused += "refused" in verdict.text("en")
+            told += verdict.text("en")
+    assert refused
+    assert ": placed" in told
+    assert Reason.REGION_OUT_OF_SCOPE.en in told or Reason.CONDITION_NOT_MET.en in told
 
 
 def test_the_index_says_what_the_audit_says_and_every_day_is_reconciled(

@@ -31,8 +31,9 @@ def proof_verdict(proved: Proved, grant: str | None = None) -> Verdict:
         )
         verdict.not_checked.append(
             Statement(
-                "区划与条件两者中的哪一个：须依该版清单重新裁决",
-                "which of region and condition: the record must be decided again by that list",
+                "区划与条件两者中的哪一个：须依该版清单重新裁决（shutong audit replay）",
+                "which of region and condition: the record must be decided again by that list"
+                " (`shutong audit replay`)",
             )
         )
     if any(each.fate is Fate.DEFERRED for each in told):
