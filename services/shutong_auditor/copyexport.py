@@ -22,18 +22,11 @@ from shutong_auditor.copyfiles import (
     write_frame,
 )
 from shutong_auditor.kafka_read import KafkaReading, open_reading
-from shutong_auditor.treereader import CHECKPOINT, TreeReader, tree_directory
+from shutong_auditor.treecopy import copy_tree
+from shutong_auditor.treereader import tree_directory
 from shutong_core.audit.block import parse_body
 from shutong_core.audit.chain import segment_of
-from shutong_core.audit.checkpoint import ACCESS, AUDIT, parse_checkpoint
-from shutong_core.audit.signednote import SignedNote
-from shutong_core.audit.tiles import (
-    encode_entries,
-    encode_tile,
-    entries_path,
-    tile_path,
-    tiles_of,
-)
+from shutong_core.audit.checkpoint import ACCESS, AUDIT
 from shutong_core.audit.verify_delivery import Ledger
 from shutong_core.domain.errors import Rejected
 from shutong_core.wire.busrecords import BusCodec
@@ -41,7 +34,6 @@ from shutong_core.wire.topics import Topics
 
 #: How long a commit may take to show in all partitions.
 SETTLE_S = 1.0
-TREE_ATTEMPTS_MAX = 10
 
 
 async def export_copy(
@@ -165,37 +157,6 @@ def _value(stream: BinaryIO, record: Any) -> None:
 def _copy_trees(trees_of: Path, directory: Path, lanes: int) -> None:
     for topic in (AUDIT, ACCESS):
         for number in range(lanes):
-            _copy_tree(trees_of, directory, topic, number)
-
-
-def _copy_tree(trees_of: Path, directory: Path, topic: str, number: int) -> None:
-    """The tree that its checkpoint names. The auditor may go on meanwhile, and then removes partial
-    files of the tree as it was: then it is read again as it is."""
-    source = TreeReader(tree_directory(trees_of, topic, number))
-    target = directory / "trees" / topic / str(number)
-    for attempt in range(TREE_ATTEMPTS_MAX):
-        note = source.checkpoint()
-        if note is None:
-            return
-        try:
-            _copy_files(source, target, note)
-        except Rejected:
-            if attempt == TREE_ATTEMPTS_MAX - 1 or source.checkpoint() == note:
-                raise
-        else:
-            return
-
-
-def _copy_files(source: TreeReader, target: Path, note: SignedNote) -> None:
-    size = parse_checkpoint(note.text).size
-    for level, index, width in tiles_of(size):
-        _put(target / tile_path(level, index, width), encode_tile(source.tile(level, index, width)))
-        if level == 0:
-            leaves = source.bundle(index, width)
-            _put(target / entries_path(index, width), encode_entries(leaves))
-    _put(target / CHECKPOINT, note.encode())
-
-
-def _put(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+            copy_tree(
+                tree_directory(trees_of, topic, number), directory / "trees" / topic / str(number)
+            )

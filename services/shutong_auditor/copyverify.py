@@ -12,14 +12,12 @@ from typing import Any
 from shutong_auditor.copydeliveries import DeliveryCheck
 from shutong_auditor.copyfiles import AuditCopy
 from shutong_auditor.copyverdict import CopyVerdict, Limits, tell
+from shutong_auditor.signedheads import SignedHeads, rotations_of
 from shutong_auditor.treecheck import TreeCheck
-from shutong_auditor.treereader import TreeReader
 from shutong_core.audit.access import AccessVerifier, event_hash
-from shutong_core.audit.checkpoint import ACCESS, AUDIT, TreeName, parse_origin
+from shutong_core.audit.checkpoint import ACCESS, AUDIT, TreeName
 from shutong_core.audit.header import parse_header
-from shutong_core.audit.knownheads import Known, KnownHeads
-from shutong_core.audit.rotation import parse_rotation, rotation_key
-from shutong_core.audit.signednote import SignedNote, parse_note
+from shutong_core.audit.signednote import SignedNote
 from shutong_core.audit.trust import TrustBundle
 from shutong_core.audit.verdict import Finding, Statement
 from shutong_core.audit.verify import Anchor, LaneVerifier, Totals
@@ -67,9 +65,8 @@ def verify_copy(
 
 def _rotated(copy: AuditCopy, trust: TrustBundle) -> TrustBundle:
     """The bundle with the keys that the copy's rotation records lead to."""
-    wanted = rotation_key(trust.cluster)
     try:
-        return trust.rotated([value or b"" for key, value in copy.checkpoints() if key == wanted])
+        return trust.rotated(rotations_of(copy.checkpoints(), trust.cluster))
     except Rejected:
         return trust  # a damaged file, told of when it is read again
 
@@ -79,7 +76,7 @@ class _Run:
 
     def __init__(self, copy: AuditCopy, trust: TrustBundle, codec: BusCodec, level: int) -> None:
         self._copy, self._trust, self._codec, self._level = copy, trust, codec, level
-        self._known = KnownHeads()
+        self._heads = SignedHeads(trust)
         self._lists: dict[int, bytes] = {}
         self._ledger = Ledger()
         self._access = AccessVerifier(
@@ -94,76 +91,16 @@ class _Run:
 
     def heads(self, known: Iterable[SignedNote]) -> None:
         """Takes all checkpoints: those kept elsewhere, the topic's, the trees'."""
-        for note in known:
-            tree = parse_origin(note.text.partition("\n")[0])
-            self._add_head(tree, note, "known")
-        self._topic_heads()
+        self._add_all(self._heads.elsewhere(known))
+        self._add_all(self._heads.topic(self._guarded(self._copy.checkpoints)))
+        self.verdict.checkpoints = self._heads.accepted
         for topic in (AUDIT, ACCESS):
             for number in range(self._copy.about.lanes):
                 reader = self._copy.tree(topic, number)
                 if reader is not None:
-                    self._stored_head(TreeName(self._trust.cluster, topic, number), reader)
-        self._add_all(self._known.beyond(self._copy.about.lanes))
-
-    def _topic_heads(self) -> None:
-        last: dict[TreeName, int] = {}
-        for number, (key, value) in enumerate(self._guarded(self._copy.checkpoints)):
-            if key == rotation_key(self._trust.cluster):
-                self._rotation(number, value or b"")
-                continue
-            origin = (key or b"").decode("utf-8", "replace")
-            try:
-                tree = parse_origin(origin)
-                size = self._add_head(tree, parse_note(value or b""), "checkpoints")
-            except Rejected as error:
-                self.find(
-                    "checkpoint",
-                    f"checkpoints 第 {number} 条不是可信的检查点：{error}",
-                    f"record {number} of checkpoints is no checkpoint to be trusted: {error}",
-                )
-                continue
-            self.verdict.checkpoints += 1
-            if size < last.get(tree, 0):
-                self.find(
-                    "checkpoint-back",
-                    f"{tree.topic}/{tree.number} 的检查点由 {last[tree]} 条退回 {size} 条",
-                    f"checkpoints of {tree.topic}/{tree.number} step back from {last[tree]} to"
-                    f" {size} leaves",
-                )
-            last[tree] = max(size, last.get(tree, 0))
-
-    def _rotation(self, number: int, value: bytes) -> None:
-        try:
-            old, _ = parse_rotation(value, self._trust.cluster)
-            if old not in self._trust.auditor:
-                raise Rejected("rotation: the old key is not trusted")
-        except Rejected as error:
-            self.find(
-                "rotation",
-                f"checkpoints 第 {number} 条的密钥轮换不成立：{error}",
-                f"record {number} of checkpoints rotates no key: {error}",
-            )
-
-    def _stored_head(self, tree: TreeName, reader: TreeReader) -> None:
-        try:
-            note = reader.checkpoint()
-            if note is None:
-                raise Rejected("there is none")
-            self._add_head(tree, note, f"trees/{tree.topic}/{tree.number}")
-        except Rejected as error:
-            self.find(
-                "checkpoint",
-                f"trees/{tree.topic}/{tree.number}/checkpoint 不可信：{error}",
-                f"trees/{tree.topic}/{tree.number}/checkpoint is not to be trusted: {error}",
-                lane=tree.number,
-            )
-
-    def _add_head(self, tree: TreeName, note: SignedNote, whence: str) -> int:
-        checkpoint = self._trust.accept(note, tree)
-        finding = self._known.add(tree, Known(checkpoint, whence))
-        if finding is not None:
-            self.verdict.add(finding)
-        return checkpoint.size
+                    tree = TreeName(self._trust.cluster, topic, number)
+                    self._add_all(self._heads.stored(tree, reader))
+        self._add_all(self._heads.known.beyond(self._copy.about.lanes))
 
     def lane(self, lane: int) -> None:
         """A lane's blocks, its tree, its checkpoints."""
@@ -185,7 +122,7 @@ class _Run:
 
     def _tree_check(self, topic: str, number: int) -> TreeCheck:
         tree = TreeName(self._trust.cluster, topic, number)
-        return TreeCheck(tree, self._known, self._copy.tree(topic, number))
+        return TreeCheck(tree, self._heads.known, self._copy.tree(topic, number))
 
     def _finish_tree(self, name: str, check: TreeCheck) -> None:
         self._add_all(check.finish())

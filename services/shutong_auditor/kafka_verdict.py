@@ -30,6 +30,7 @@ class Limits:
     past_term: int = 0  # delivery partitions whose first records are gone
     compared: int = 0  # block ends at which a delivery chain was compared
     thinned: bool = False
+    trees: bool = False  # held against signed checkpoints, which tell for themselves
 
 
 def tell(verdict: KafkaVerdict, limits: Limits, *, deliveries: bool) -> None:
@@ -101,12 +102,13 @@ def _not_checked(limits: Limits, *, deliveries: bool) -> list[Statement]:
                 "部分中间块末的链值（末块已比对）", "chain values at some block ends in between"
             )
         )
-    told.append(
-        Statement(
-            "见证检查点：防范能改写全部主题者，须与检查点或部门回执对照",
-            "witnessed checkpoints: against whoever can rewrite all topics, compare with a"
-            " checkpoint or an agency's receipt",
+    if not limits.trees:
+        told.append(
+            Statement(
+                "见证检查点（--trust）：防范能改写全部主题者，须与检查点或部门回执对照",
+                "witnessed checkpoints (--trust): against whoever can rewrite all topics, compare"
+                " with a checkpoint or an agency's receipt",
+            )
         )
-    )
     told.append(Statement("输入记录与行摘要", "input records against the row digests"))
     return told

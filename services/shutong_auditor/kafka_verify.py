@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from shutong_auditor.kafka_read import KafkaReading, open_reading
+from shutong_auditor.kafka_trees import KafkaTrees, Signed
 from shutong_auditor.kafka_verdict import KafkaVerdict, Limits, tell
 from shutong_auditor.lane_checks import (
     LaneRows,
@@ -20,6 +21,7 @@ from shutong_auditor.lane_checks import (
     missing_offsets,
     position_findings,
 )
+from shutong_core.audit.checkpoint import AUDIT
 from shutong_core.audit.header import parse_header
 from shutong_core.audit.verdict import Finding, Statement
 from shutong_core.audit.verify import Anchor, LaneVerifier, Totals
@@ -40,13 +42,15 @@ async def verify_kafka(
     grants: Collection[str] | None = None,
     deliveries: bool = True,
     settle_s: float = 1.0,
+    signed: Signed | None = None,
 ) -> KafkaVerdict:
     """Levels 1 and, with `deliveries`, the delivery part of 2.
 
     `client`: arguments of every aiokafka client. `cluster`: the name the blocks must bear (None:
     taken from the first block). `offsets_group`: default `<prefix>.lanes`. `lists`: list number →
     digest from a source that is trusted. `grants`: only these deliveries (None: all).
-    `settle_s`: how long a commit may take to show in all partitions.
+    `settle_s`: how long a commit may take to show in all partitions. `signed`: also hold trees,
+    checkpoints and access events against a trust bundle.
     Raises Retryable if Kafka cannot be reached or stops answering.
     """
     group = offsets_group or f"{topics.prefix}.lanes"
@@ -63,12 +67,19 @@ async def verify_kafka(
             run.verdict.add(Finding("no-audit", text))
             return run.verdict
         first_ends = await run.delivery_ends(names, grants) if deliveries else {}
+        if signed is not None:
+            await run.start_trees(KafkaTrees(reading, topics, codec, signed))
         await run.lanes()
+        if run.trees is not None:
+            run.add(await run.trees.access())
         if deliveries:
             # A topic may have come with the first record of a grant meanwhile.
             await run.deliveries(await reading.load_topics(), grants, first_ends)
         run.limits.lists_given = known > 0
+        run.limits.trees = run.trees is not None
         tell(run.verdict, run.limits, deliveries=deliveries)
+        if run.trees is not None:
+            run.trees.tell(run.verdict)
         return run.verdict
 
 
@@ -90,6 +101,18 @@ class _Run:
         self.ledger = Ledger()
         self.verdict = KafkaVerdict(cluster=cluster or "")
         self.limits = Limits(cluster_given=cluster is not None)
+        self.trees: KafkaTrees | None = None
+
+    async def start_trees(self, trees: KafkaTrees) -> None:
+        """From here on blocks are also held against what was signed of them."""
+        if self.verdict.cluster and trees.cluster != self.verdict.cluster:
+            text = Statement(
+                f"信任包属于总线 {trees.cluster}", f"the trust bundle is of bus {trees.cluster}"
+            )
+            self.add([Finding("place", text)])
+            return
+        self.add(await trees.start())
+        self.trees = trees
 
     async def lanes(self) -> None:
         """Reads and checks every lane's blocks, with the lanes' state before and after."""
@@ -117,12 +140,18 @@ class _Run:
             key = record.key or b""
             if verifier is None:
                 verifier = self._verifier(lane, limits[0], key)
+                if self.trees is not None:
+                    self.add(self.trees.skip(lane, verifier.last.sequence))
             found, body = verifier.feed(record.offset, key, record.value or b"")
-            self._add(found)
+            self.add(found)
             if body is not None:
                 self.ledger.add(lane, body)
+            if self.trees is not None:
+                self.add(self.trees.block(lane, key, body))
             if head is not None and head.sequence == verifier.last.sequence:
-                self._add(verifier.finish(head))
+                self.add(verifier.finish(head))
+        if self.trees is not None:
+            self.add(self.trees.finish(AUDIT, lane))
         verifier = verifier or LaneVerifier(self.verdict.cluster, lane, self.lists)
         self.verdict.last_blocks[lane] = verifier.last
         self._sum(verifier.totals)
@@ -130,9 +159,9 @@ class _Run:
 
     def _compare(self, lane: int, verifier: LaneVerifier, state: LaneState) -> None:
         cluster, cut = self.verdict.cluster, lane in self.limits.cut or verifier.broken
-        self._add(head_findings(verifier, state))
-        self._add(position_findings(lane, verifier, state, cut=cut))
-        self._add(grant_findings(cluster, lane, verifier, state, cut=cut))
+        self.add(head_findings(verifier, state))
+        self.add(position_findings(lane, verifier, state, cut=cut))
+        self.add(grant_findings(cluster, lane, verifier, state, cut=cut))
         self.limits.offsets_missing += missing_offsets(verifier, state)
 
     def _verifier(self, lane: int, first_offset: int, header: bytes) -> LaneVerifier:
@@ -206,16 +235,17 @@ class _Run:
         topic = self._topics.delivery(grant)
         async for record in self._reading.records(topic, partition, first, end):
             newer = record.offset >= newer_from
-            self._add(
+            self.add(
                 verifier.feed(record.offset, record.headers, record.key, record.value, newer=newer)
             )
-        self._add(verifier.finish())
+        self.add(verifier.finish())
         self.verdict.delivered[grant] += verifier.records
         self.limits.thinned = self.ledger.thinned
         self.limits.compared += verifier.compared
         self.limits.past_term += first > 0
 
-    def _add(self, findings: Iterable[Finding]) -> None:
+    def add(self, findings: Iterable[Finding]) -> None:
+        """Notes what is wrong."""
         for finding in findings:
             self.verdict.add(finding)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from shutong_auditor.copyexport import export_copy
 from shutong_auditor.copyfiles import About, AuditCopy
 from shutong_auditor.copyverdict import CopyVerdict
 from shutong_auditor.copyverify import verify_copy
+from shutong_auditor.kafka_trees import Signed
 from shutong_auditor.kafka_verdict import KafkaVerdict
 from shutong_auditor.kafka_verify import verify_kafka
 from shutong_cli import proof_commands, question_commands, replay_command, subject_command
@@ -45,6 +47,7 @@ def audit() -> None:
         "shutong audit verify --kafka",
         "shutong audit verify --kafka --level 1 --json",
         "shutong audit verify --kafka --grant births-police",
+        "shutong audit verify --kafka --trust bus.trust.json --known witness.note",
         "shutong audit verify ./copy --trust bus.trust.json --known witness.note",
     )
 )
@@ -62,6 +65,10 @@ def verify(
     kafka: Annotated[
         bool, typer.Option("--kafka", help="从 Kafka 校验 Verify from Kafka.")
     ] = False,
+    trees: Annotated[
+        Path | None,
+        typer.Option("--trees", metavar="DIR", help="树文件，auditor/trees Tree files of --kafka."),
+    ] = None,
     level: Annotated[
         int, typer.Option(min=1, max=2, help="1 块链 chain of blocks; 2 另校验投放 deliveries too.")
     ] = 2,
@@ -72,10 +79,10 @@ def verify(
 ) -> None:
     """校验审计：块链、块体、计数、分道状态；第二级逐条重算投放链。
 
-    Verify the audit, of a bus (--kafka, which may go on meanwhile) or of an audit copy (DIR with
-    --trust: also trees, signed checkpoints, receipts). Level 1: chain of blocks, bodies, counts.
-    Level 2 also computes every delivery chain anew. Says what was not checked. Exit code 1 if
-    something is wrong.
+    Verify the audit, of a bus (--kafka, which may go on meanwhile; with --trust also trees, signed
+    checkpoints, access events) or of an audit copy (DIR with --trust: also receipts). Level 1:
+    chain of blocks, bodies, counts. Level 2 also computes every delivery chain anew. Says what was
+    not checked. Exit code 1 if something is wrong.
     """
     if copy is not None and trust is not None:
         _verify_copy(copy, trust, known or [], level, as_json=as_json)
@@ -85,7 +92,11 @@ def verify(
             "请说明校验什么：--kafka，或副本目录与 --trust。"
             " Say what to verify: `--kafka`, or the directory of a copy with `--trust`."
         )
-    verdict = asyncio.run(_verify(level, grant))
+    if trust is None and (trees is not None or known):
+        raise Rejected("--trees 与 --known 须有 --trust。 --trees and --known need --trust.")
+    with TemporaryDirectory(prefix="shutong-trees-") as scratch:
+        signed = None if trust is None else _signed(trust, trees, known or [], level, scratch)
+        verdict = asyncio.run(_verify(level, grant, signed))
     if as_json:
         print_json(_json(verdict, level))
     else:
@@ -143,7 +154,15 @@ def _verify_copy(
         raise typer.Exit(EXIT_FATAL)
 
 
-async def _verify(level: int, grants: list[str] | None) -> KafkaVerdict:
+def _signed(trust: Path, trees: Path | None, known: list[Path], level: int, scratch: str) -> Signed:
+    if trees is not None and not trees.is_dir():
+        raise Rejected(f"{trees}: 没有这个目录。 There is no such directory.")
+    notes = [proof_commands.read_note(path) for path in known]
+    bundle = proof_commands.read_trust(trust)
+    return Signed(bundle, trees, Path(scratch), notes, compute=level > 1)
+
+
+async def _verify(level: int, grants: list[str] | None, signed: Signed | None) -> KafkaVerdict:
     node = open_session()
     if grants:
         await _require(node, grants)
@@ -156,6 +175,7 @@ async def _verify(level: int, grants: list[str] | None) -> KafkaVerdict:
         lists=lists,
         grants=grants,
         deliveries=level > 1,
+        signed=signed,
     )
 
 

@@ -14,12 +14,13 @@ from e2e.kafka_reading import read_all
 from e2e.samples import aid
 from e2e.scene import CLEAR, Scene
 from e2e.waiting import until
-from e2e.whole_bus import DATASETS, SERVICES, Bus
+from e2e.whole_bus import DATASETS, LANES, SERVICES, Bus
 from shutong_auditor.copyexport import export_copy
 from shutong_auditor.copyfiles import AuditCopy
 from shutong_auditor.copyverify import verify_copy
 from shutong_auditor.index.questions import Question, last_blocks, spans, sums
 from shutong_auditor.index.schema import open_index
+from shutong_auditor.kafka_trees import Signed
 from shutong_auditor.kafka_verdict import KafkaVerdict
 from shutong_auditor.kafka_verify import verify_kafka
 from shutong_auditor.prove import make_proof
@@ -145,6 +146,25 @@ def test_a_copy_of_the_bus_is_verified_elsewhere_by_both_verifiers(
     other = shutong_verify.verify_copy(str(copy), trust.encode())
     assert other.wrong == []
     assert (other.rows, other.records) == (verdict.totals.rows, verdict.delivered)
+
+
+def test_the_bus_at_work_agrees_with_what_was_signed_of_it(
+    bus: Bus, scene: Scene, tmp_path: Path
+) -> None:
+    node, trust = bus.up.node, trust_of(bus)
+    trees = bus.settings.data_dir / "auditor" / "trees"
+    verdict = bus.call(
+        verify_kafka(
+            node.client,
+            node.topics,
+            node.codec,
+            cluster=trust.cluster,
+            signed=Signed(trust, trees, tmp_path),
+        ),
+        120,
+    )
+    assert verdict.ok, verdict.text("en")
+    assert f"{2 * LANES} trees agree with signed checkpoints" in verdict.text("en")
 
 
 def test_what_became_of_a_record_is_proved_to_who_has_the_trust_bundle_alone(
