@@ -85,6 +85,7 @@ BARS: dict[str, str] = {
     "territory": "bench.bar_territory:measure",
     "sharing": "bench.bar_sharing:measure",
     "switch": "bench.bar_switch:measure",
+    "verification": "bench.bar_verification:measure",
 }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum, unique
 from itertools import repeat
@@ -103,8 +103,7 @@ def row_hashes(body: Body) -> list[bytes]:
     found: list[bytes] = []
     for section in body.inputs:
         at = len(found) * ROW_SALT_BYTES
-        end = at + section.rows * ROW_SALT_BYTES
-        own = [salts[each : each + ROW_SALT_BYTES] for each in range(at, end, ROW_SALT_BYTES)]
+        own = _cut(salts[at : at + section.rows * ROW_SALT_BYTES], ROW_SALT_BYTES)
         columns = zip(repeat(b"\x00"), own, *_columns(body, section), strict=False)
         found += [sha256(data).digest() for data in map(b"".join, columns)]
     return found
@@ -144,16 +143,22 @@ def _columns(body: Body, section: InputSection) -> tuple[Iterable[bytes], ...]:
         known.get(each) or known.setdefault(each, publishers[each[0]] + bytes(each[1:]))
         for each in who_what
     ]
-    digests = section.digests
     numbers, verdicts = _verdict_columns(section)
     return (
         repeat(start, section.rows),
-        [offsets[at : at + 8] for at in range(0, len(offsets), 8)],
+        _cut(offsets, 8),
         middle,
-        [digests[at : at + ROW_DIGEST_BYTES] for at in range(0, len(digests), ROW_DIGEST_BYTES)],
-        [number.to_bytes(2, "big") for number in numbers],
+        _cut(section.digests, ROW_DIGEST_BYTES),
+        _cut(struct.pack(f">{section.rows}H", *numbers), 2),
         verdicts,
     )
+
+
+def _cut(column: bytes, width: int) -> Sequence[bytes]:
+    """The fields of a column of equal widths."""
+    # The format is long, but cutting by it is several times faster than slicing in a loop.
+    fields: Sequence[bytes] = struct.unpack(f"{width}s" * (len(column) // width), column)
+    return fields
 
 
 def _verdict_columns(section: InputSection) -> tuple[list[int], list[bytes]]:
