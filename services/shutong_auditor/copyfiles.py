@@ -53,32 +53,11 @@ class About:
         return json.dumps(table, indent=1).encode() + b"\n"
 
 
-class AuditCopy:
-    """Reads one copy. Raises Rejected if it is none, or where a file of it is damaged."""
+class DeliveryFiles:
+    """Delivery files in a directory: those of a copy, or a subscriber's own."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.about = _about(directory / ABOUT)
-
-    def blocks(self, lane: int) -> Iterator[tuple[bytes, bytes | None]]:
-        """Header and body of each block; None where the body was not kept."""
-        for header, body in _frames(self.directory / block_file(lane), 2):
-            yield header or b"", body
-
-    def events(self, partition: int) -> Iterator[bytes]:
-        """The events of a partition of `access`."""
-        for (event,) in _frames(self.directory / event_file(partition), 1):
-            yield event or b""
-
-    def receipts(self) -> Iterator[bytes]:
-        """All receipts, in order."""
-        for (receipt,) in _frames(self.directory / "receipts.records", 1):
-            yield receipt or b""
-
-    def checkpoints(self) -> Iterator[tuple[bytes | None, bytes | None]]:
-        """Key and value of all records of topic `checkpoints`."""
-        records = _frames(self.directory / "checkpoints.records", 2)
-        return ((key, value) for key, value in records)
 
     def deliveries(self) -> list[tuple[str, int]]:
         """(grant, partition) of every delivery file, ascending."""
@@ -122,6 +101,34 @@ class AuditCopy:
                 raise Rejected(f"{name}: cut off or damaged in record {number}") from None
             if run:
                 yield mark, run
+
+
+class AuditCopy(DeliveryFiles):
+    """Reads one copy. Raises Rejected if it is none, or where a file of it is damaged."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.about = _about(directory / ABOUT)
+
+    def blocks(self, lane: int) -> Iterator[tuple[bytes, bytes | None]]:
+        """Header and body of each block; None where the body was not kept."""
+        for header, body in _frames(self.directory / block_file(lane), 2):
+            yield header or b"", body
+
+    def events(self, partition: int) -> Iterator[bytes]:
+        """The events of a partition of `access`."""
+        for (event,) in _frames(self.directory / event_file(partition), 1):
+            yield event or b""
+
+    def receipts(self) -> Iterator[bytes]:
+        """All receipts, in order."""
+        for (receipt,) in _frames(self.directory / "receipts.records", 1):
+            yield receipt or b""
+
+    def checkpoints(self) -> Iterator[tuple[bytes | None, bytes | None]]:
+        """Key and value of all records of topic `checkpoints`."""
+        records = _frames(self.directory / "checkpoints.records", 2)
+        return ((key, value) for key, value in records)
 
     def tree(self, topic: str, number: int) -> TreeReader | None:
         """The tree's files; None if the copy has none."""

@@ -7,11 +7,13 @@ receipts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from shutong_auditor.copydeliveries import DeliveryCheck
-from shutong_auditor.copyfiles import AuditCopy
+from shutong_auditor.copyfiles import AuditCopy, DeliveryFiles
 from shutong_auditor.copyverdict import CopyVerdict, Limits, tell
+from shutong_auditor.ownrecords import OwnCheck
 from shutong_auditor.signedheads import SignedHeads, rotations_of
 from shutong_auditor.treecheck import TreeCheck
 from shutong_core.audit.access import AccessVerifier, event_hash
@@ -29,6 +31,18 @@ from shutong_core.wire.busrecords import AccessEvent, BusCodec
 PROCESSES_MAX = 2_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A subscriber's own records; `partitions` of its topics, None: as the copy has them.
+
+    `from_start=False`: they need not begin with the first record placed.
+    """
+
+    files: DeliveryFiles
+    partitions: int | None = None
+    from_start: bool = True
+
+
 def verify_copy(
     copy: AuditCopy,
     trust: TrustBundle,
@@ -36,8 +50,9 @@ def verify_copy(
     known: Sequence[SignedNote] = (),
     *,
     level: int = 2,
+    own: Own | None = None,
 ) -> CopyVerdict:
-    """The verdict on `copy`.
+    """The verdict on `copy`; with `own`, on a subscriber's records instead of the copy's.
 
     `known`: checkpoints kept elsewhere (a witness's, an older copy's), which it must contain.
     Raises Rejected for a known checkpoint that `trust` does not accept.
@@ -56,10 +71,12 @@ def verify_copy(
         run.lane(lane)
     for partition in range(copy.about.lanes):
         run.access(partition)
-    if level > 1:
+    if own is not None:
+        run.own(own)
+    elif level > 1:
         run.deliveries()
     run.limits.known = len(known)
-    tell(run.verdict, run.limits, copy.about.lanes, level)
+    tell(run.verdict, run.limits, copy.about.lanes, 1 if own is not None else level)
     return run.verdict
 
 
@@ -165,6 +182,17 @@ class _Run:
             self._add_all(check.leaf(event_hash(event)))
         self.verdict.events += number
         self._finish_tree(name, check)
+
+    def own(self, own: Own) -> None:
+        """A subscriber's records against the blocks."""
+        check = OwnCheck(
+            own.files, self._copy, self._ledger, own.partitions, from_start=own.from_start
+        )
+        self._add_all(check.run())
+        self.verdict.delivered = check.records
+        self.verdict.checked += check.checked
+        self.verdict.not_checked += check.not_checked
+        self.limits.thinned = self._ledger.thinned
 
     def deliveries(self) -> None:
         """Delivery chains, and receipts against them."""

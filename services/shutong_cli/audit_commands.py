@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from shutong_auditor.copyexport import export_copy
-from shutong_auditor.copyfiles import About, AuditCopy
+from shutong_auditor.copyfiles import About, AuditCopy, DeliveryFiles
 from shutong_auditor.copyverdict import CopyVerdict
-from shutong_auditor.copyverify import verify_copy
+from shutong_auditor.copyverify import Own, verify_copy
 from shutong_auditor.kafka_trees import Signed
 from shutong_auditor.kafka_verdict import KafkaVerdict
 from shutong_auditor.kafka_verify import verify_kafka
@@ -49,6 +49,7 @@ def audit() -> None:
         "shutong audit verify --kafka --grant births-police",
         "shutong audit verify --kafka --trust bus.trust.json --known witness.note",
         "shutong audit verify ./copy --trust bus.trust.json --known witness.note",
+        "shutong audit verify ./copy --trust bus.trust.json --own ./my-records",
     )
 )
 def verify(
@@ -69,6 +70,16 @@ def verify(
         Path | None,
         typer.Option("--trees", metavar="DIR", help="树文件，auditor/trees Tree files of --kafka."),
     ] = None,
+    own: Annotated[
+        Path | None,
+        typer.Option("--own", metavar="DIR", help="本部门存下的记录 A subscriber's own records."),
+    ] = None,
+    partitions: Annotated[
+        int | None, typer.Option(min=1, help="--own 主题的分区数 Partitions of its topics.")
+    ] = None,
+    late: Annotated[
+        bool, typer.Option("--late", help="--own 不从首条开始 They begin later than record 1.")
+    ] = False,
     level: Annotated[
         int, typer.Option(min=1, max=2, help="1 块链 chain of blocks; 2 另校验投放 deliveries too.")
     ] = 2,
@@ -80,13 +91,17 @@ def verify(
     """校验审计：块链、块体、计数、分道状态；第二级逐条重算投放链。
 
     Verify the audit, of a bus (--kafka, which may go on meanwhile; with --trust also trees, signed
-    checkpoints, access events) or of an audit copy (DIR with --trust: also receipts). Level 1:
+    checkpoints, access events) or of an audit copy (DIR with --trust: also receipts; with --own,
+    files delivery/<grant>/<partition>.records that a subscriber kept against its blocks). Level 1:
     chain of blocks, bodies, counts. Level 2 also computes every delivery chain anew. Says what was
     not checked. Exit code 1 if something is wrong.
     """
     if copy is not None and trust is not None:
-        _verify_copy(copy, trust, known or [], level, as_json=as_json)
+        mine = None if own is None else Own(DeliveryFiles(own), partitions, not late)
+        _verify_copy(copy, trust, known or [], level, mine, as_json=as_json)
         return
+    if own is not None:
+        raise Rejected("--own 须有审计副本与 --trust。 --own needs an audit copy and --trust.")
     if not kafka or copy is not None:
         raise Rejected(
             "请说明校验什么：--kafka，或副本目录与 --trust。"
@@ -137,11 +152,22 @@ async def _export(node: Node, directory: Path, trees_of: Path | None) -> About:
 
 
 def _verify_copy(
-    directory: Path, trust: Path, known: list[Path], level: int, *, as_json: bool
+    directory: Path,
+    trust: Path,
+    known: list[Path],
+    level: int,
+    own: Own | None,
+    *,
+    as_json: bool,
 ) -> None:
     notes = [proof_commands.read_note(path) for path in known]
     verdict = verify_copy(
-        AuditCopy(directory), proof_commands.read_trust(trust), bus_codec(), notes, level=level
+        AuditCopy(directory),
+        proof_commands.read_trust(trust),
+        bus_codec(),
+        notes,
+        level=level,
+        own=own,
     )
     if as_json:
         print_json(

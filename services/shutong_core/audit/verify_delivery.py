@@ -7,7 +7,8 @@ record counts must agree too.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shutong_core.audit.body import CHAIN_BYTES, Body
@@ -83,6 +84,15 @@ class Ledger:
         """Records placed for the grant, over all lanes."""
         return sum(ends.ks[-1] for ends in self._ends.get(grant, {}).values())
 
+    def proved(self, grant: str, lane: int, k: int) -> tuple[int, int]:
+        """Of `k` records: how many end with a block, so that their chain value is known; and how
+        many the audit has."""
+        ends = self._ends.get(grant, {}).get(lane)
+        if ends is None:
+            return 0, 0
+        at = bisect_right(ends.ks, k)
+        return (ends.ks[at - 1] if at else 0), ends.ks[-1]
+
     def of(self, grant: str) -> dict[int, _Ends]:
         """Lane → block ends of one grant."""
         return self._ends.get(grant, {})
@@ -118,6 +128,11 @@ class DeliveryVerifier:
         self._strangers: set[int] = set()
         self.records = 0
         self.compared = 0  # block ends at which the chain was compared
+
+    @property
+    def positions(self) -> Mapping[int, Position]:
+        """Where each lane stands after its last segment."""
+        return self._follower.positions
 
     @property
     def skipped(self) -> int:
