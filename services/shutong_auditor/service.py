@@ -17,9 +17,10 @@ from sqlalchemy import Engine
 from shutong_auditor.cosigning import WitnessClient, parse_witness
 from shutong_auditor.failpoint import failpoint_of
 from shutong_auditor.growth import Floor, TreeGrowth
+from shutong_auditor.index.engine import open_index
+from shutong_auditor.index.events import EventWriter
 from shutong_auditor.index.follow import IndexFollower
 from shutong_auditor.index.indexer import Indexer
-from shutong_auditor.index.schema import open_index
 from shutong_auditor.receiptwatch import ReceiptWatch
 from shutong_auditor.signing import CheckpointSigner
 from shutong_auditor.treereader import tree_directory
@@ -129,7 +130,9 @@ async def running(node: Node, cluster: str, lanes: int) -> AsyncIterator[TreeTai
         node.health.check("trees", lambda: _problem(tail))
         stack.push_async_callback(tail.stop)
         tail.start()
-        engine = open_index(settings.index_url, node.settings.data_dir)
+        engine = open_index(
+            settings.index_url, node.settings.data_dir, settings.index_password_file
+        )
         stack.callback(engine.dispose)
         index = index_follower(node, engine, cluster, lanes)
         node.health.check("index", lambda: index.problem)
@@ -163,7 +166,9 @@ def agency_signed(keyring: Keyring) -> Verify:
 def index_follower(node: Node, engine: Engine, cluster: str, lanes: int) -> IndexFollower:
     """What keeps the index of this bus; not yet started."""
     indexer = Indexer(engine, node.table, cluster)
-    return IndexFollower(node.client, node.topics, lanes, node.keyring.verifier("control"), indexer)
+    events = EventWriter(engine, node.codec)
+    verify = node.keyring.verifier("control")
+    return IndexFollower(node.client, node.topics, lanes, verify, indexer, events)
 
 
 def _store(node: Node, tree: TreeName) -> TreeStore:

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy import Engine
 
-from shutong_auditor.index.indexer import Indexer
+from shutong_auditor.index.engine import open_index
+from shutong_auditor.index.indexer import drop_index
 from shutong_auditor.index.questions import LINES_MAX, SPLITS, Answer, Question, matrix, spans, sums
-from shutong_auditor.index.schema import open_index
 from shutong_auditor.reconcile import GrantDay, reconcile
 from shutong_auditor.service import index_follower
 from shutong_auditor.supply import certificate_body
@@ -48,6 +48,7 @@ _HEADS = {
     "list_number": "清单 list",
     "dataset": "数据资源 dataset",
     "grant_id": "许可 grant",
+    "publisher": "发布方 publisher",
     "provider": "提供方 provider",
     "requester": "需求方 requester",
     "giver": "从 from",
@@ -256,7 +257,7 @@ async def _index(node: Node, *, rebuild: bool) -> int:
         raise Rejected("没有审计主题。 There is no topic audit: is this the right prefix?")
     engine = _engine(node)
     if rebuild:
-        Indexer(engine, node.table, cluster).clear()
+        drop_index(engine, cluster)
     return await index_follower(node, engine, cluster, lanes).run_once()
 
 
@@ -273,7 +274,8 @@ async def _certificate(node: Node, asked: tuple[str, str, str]) -> bytes:
 
 
 def _engine(node: Node) -> Engine:
-    return open_index(node.settings.auditor.index_url, node.settings.data_dir)
+    settings = node.settings.auditor
+    return open_index(settings.index_url, node.settings.data_dir, settings.index_password_file)
 
 
 def _level(text: str | None) -> Level | None:

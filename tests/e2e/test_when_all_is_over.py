@@ -18,8 +18,8 @@ from e2e.whole_bus import DATASETS, SERVICES, Bus
 from shutong_auditor.copyexport import export_copy
 from shutong_auditor.copyfiles import AuditCopy
 from shutong_auditor.copyverify import verify_copy
+from shutong_auditor.index.engine import open_index
 from shutong_auditor.index.questions import Question, last_blocks, spans, sums
-from shutong_auditor.index.schema import open_index
 from shutong_auditor.kafka_verdict import KafkaVerdict
 from shutong_auditor.kafka_verify import verify_kafka
 from shutong_auditor.prove import make_proof
