@@ -76,7 +76,7 @@ class ReceiptWatch:
 
     @property
     def problem(self) -> str | None:
-        """For readiness: what agencies signed that the audit does not say."""
+        """What agencies signed that the audit does not say; None if nothing."""
         if not self.found:
             return None
         return f"{self.found} receipts disagree with the audit: {'; '.join(self.disagreements)}"

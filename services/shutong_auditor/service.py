@@ -1,7 +1,7 @@
 """Builds the auditor service from its parts and runs it until asked to stop.
 
-It reads `audit` and `access`, writes `checkpoints` alone, and holds nothing that it could not build
-again from the topics, but what the topics no longer have.
+It reads `audit` and `access`, writes `checkpoints` and its own access events, and holds nothing that
+it could not build again from the topics, but records of use and what the topics no longer have.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy import Engine
 
 from shutong_auditor.cosigning import WitnessClient, parse_witness
+from shutong_auditor.deskservice import OpenBus, open_desk
 from shutong_auditor.failpoint import failpoint_of
 from shutong_auditor.growth import Floor, TreeGrowth
 from shutong_auditor.index.engine import open_index
@@ -130,27 +131,36 @@ async def running(node: Node, cluster: str, lanes: int) -> AsyncIterator[TreeTai
         node.health.check("trees", lambda: _problem(tail))
         stack.push_async_callback(tail.stop)
         tail.start()
-        engine = open_index(
-            settings.index_url, node.settings.data_dir, settings.index_password_file
-        )
-        stack.callback(engine.dispose)
-        index = index_follower(node, engine, cluster, lanes)
-        node.health.check("index", lambda: index.problem)
-        stack.push_async_callback(index.stop)
-        index.start()
-        receipts = ReceiptWatch(
-            node.client,
-            topics.receipts,
-            cluster,
-            agency_signed(node.keyring),
-            engine,
-            lambda grant: node.metrics.count("shutong_receipt_disagreements_total", grant=grant),
-            indexed=lambda: index.problem is None,
-        )
-        node.health.check("receipts", lambda: receipts.problem)
-        stack.push_async_callback(receipts.stop)
-        receipts.start()
+        index, engine = _index_and_watch(node, cluster, lanes, stack)
+        bus = OpenBus(cluster, lanes, engine, index, writer)
+        await stack.enter_async_context(open_desk(node, bus))
         yield tail
+
+
+def _index_and_watch(
+    node: Node, cluster: str, lanes: int, stack: contextlib.AsyncExitStack
+) -> tuple[IndexFollower, Engine]:
+    """The index, kept up to date, and the watch over receipts, until the stack is closed."""
+    settings = node.settings.auditor
+    engine = open_index(settings.index_url, node.settings.data_dir, settings.index_password_file)
+    stack.callback(engine.dispose)
+    index = index_follower(node, engine, cluster, lanes)
+    node.health.check("index", lambda: index.problem)
+    stack.push_async_callback(index.stop)
+    index.start()
+    # An alarm, not a fault of this process: whoever may write receipts must not make it unready.
+    receipts = ReceiptWatch(
+        node.client,
+        node.topics.receipts,
+        cluster,
+        agency_signed(node.keyring),
+        engine,
+        lambda grant: node.metrics.count("shutong_receipt_disagreements_total", grant=grant),
+        indexed=lambda: index.problem is None,
+    )
+    stack.push_async_callback(receipts.stop)
+    receipts.start()
+    return index, engine
 
 
 def agency_signed(keyring: Keyring) -> Verify:

@@ -60,7 +60,10 @@ def _xlsx(lines: list[list[Any]]) -> bytes:
     sheet = book.create_sheet("shutong")
     for line in lines:
         sheet.append(
-            [ILLEGAL_CHARACTERS_RE.sub("", cell) if isinstance(cell, str) else cell for cell in line]
+            [
+                ILLEGAL_CHARACTERS_RE.sub("", cell) if isinstance(cell, str) else cell
+                for cell in line
+            ]
         )
     stream = io.BytesIO()
     book.save(stream)

@@ -25,7 +25,7 @@ USUAL_PORT = 9092
 #: Services that `up` starts, in order; whether each has an API.
 _SERVICES = (
     ("control", True),
-    ("auditor", False),
+    ("auditor", True),
     ("broker", False),
     ("producer", True),
     ("consumer", True),

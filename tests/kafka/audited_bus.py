@@ -39,7 +39,7 @@ class AuditedBus:
         self.topics = self.node.topics
 
     def new_node(self, **auditor: object) -> Node:
-        given = {"checkpoint_every_s": 0.2, "checkpoint_idle_s": 1.0, **auditor}
+        given = {"http_port": 0, "checkpoint_every_s": 0.2, "checkpoint_idle_s": 1.0, **auditor}
         return Node(
             "auditor",
             load_settings(
@@ -60,6 +60,7 @@ class AuditedBus:
             NewTopic(topics.checkpoints, 1, 1),
             NewTopic(topics.receipts, 1, 1),
             NewTopic(topics.lists, 1, 1),
+            NewTopic(topics.schemas, 1, 1),
         )
 
     async def make_topics(self, *wanted: NewTopic) -> None:

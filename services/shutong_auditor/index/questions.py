@@ -51,8 +51,6 @@ class Question:
     giver: int | None = None
     receiver: int | None = None
     publisher: str | None = None
-    #: Whoever asks may see what this organisation gave, wrote or received, and nothing else.
-    own: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +201,7 @@ def _where(of: Table, question: Question) -> list[ColumnElement[bool]]:
         found.append(table.day >= question.first_day)
     if question.last_day is not None:
         found.append(table.day <= question.last_day)
-    for who in (question.organisation, question.own):
-        if who is not None:
-            sides = (table.provider, table.publisher, table.requester)
-            found.append(or_(*(side == who for side in sides)))
+    if question.organisation is not None:
+        sides = (table.provider, table.publisher, table.requester)
+        found.append(or_(*(side == question.organisation for side in sides)))
     return found

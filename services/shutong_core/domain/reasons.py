@@ -123,6 +123,12 @@ class Reason(Enum):
         "the delivery chain does not match the records, nothing was signed",
     )
 
+    NOT_YOUR_AUDIT = (
+        163,
+        "该系统只能查询本部门的审计",
+        "this system may ask the audit about its own organisation only",
+    )
+
     def __init__(self, number: int, zh: str, en: str) -> None:
         self.number = number
         self.zh = zh
