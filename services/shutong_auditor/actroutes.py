@@ -87,11 +87,7 @@ class _Office:
         answer = {
             "day": day,
             "ok": not any(each.differences for each in found),
-            "grants": [
-                asdict(each)
-                | {"differences": [{"zh": zh, "en": en} for zh, en in each.differences]}
-                for each in found
-            ],
+            "grants": [_told(each) for each in found],
         }
         return JSONResponse(answer, headers=_NO_STORE)
 
@@ -217,6 +213,11 @@ class _Office:
         if version is None:
             raise Refused(Reason.LIST_LEASE_LOST, 503)
         return version
+
+
+def _told(each: GrantDay) -> dict[str, Any]:
+    differences = [{"zh": zh, "en": en} for zh, en in each.differences]
+    return {**asdict(each), "differences": differences}
 
 
 def _line(each: GrantDay) -> list[Any]:

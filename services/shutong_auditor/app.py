@@ -176,6 +176,7 @@ def question_of(request: Request) -> Question:
         first_day=day("from"),
         last_day=day("to"),
         organisation=text("organisation"),
+        publisher=text("publisher"),
         provider=text("provider"),
         requester=text("requester"),
         dataset=text("dataset"),

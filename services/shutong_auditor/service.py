@@ -1,7 +1,7 @@
 """Builds the auditor service from its parts and runs it until asked to stop.
 
-It reads `audit` and `access`, writes `checkpoints` and its own access events, and holds nothing that
-it could not build again from the topics, but records of use and what the topics no longer have.
+It reads `audit` and `access`, writes `checkpoints` and its own access events, and holds nothing
+that it could not build again from the topics, but records of use and what the topics lost to term.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def sheet_bytes(kind: str, heads: Sequence[str], lines: Iterable[Sequence[Any]])
     """
     if kind not in KINDS:
         raise Rejected(f"请用 {'、'.join(KINDS)}。 There are {', '.join(KINDS)}.")
-    held = []
+    held: list[list[Any]] = []
     for line in lines:
         if len(held) == LINES_MAX:
             raise Rejected(
@@ -59,12 +59,9 @@ def _xlsx(lines: list[list[Any]]) -> bytes:
     book = Workbook(write_only=True)
     sheet = book.create_sheet("shutong")
     for line in lines:
-        sheet.append(
-            [
-                ILLEGAL_CHARACTERS_RE.sub("", cell) if isinstance(cell, str) else cell
-                for cell in line
-            ]
-        )
+        # Control characters cannot stand in XML.
+        clean = (ILLEGAL_CHARACTERS_RE.sub("", x) if isinstance(x, str) else x for x in line)
+        sheet.append(list(clean))
     stream = io.BytesIO()
     book.save(stream)
     return stream.getvalue()

@@ -15,7 +15,7 @@ from shutong_auditor.copyverdict import CopyVerdict
 from shutong_auditor.copyverify import verify_copy
 from shutong_auditor.kafka_verdict import KafkaVerdict
 from shutong_auditor.kafka_verify import verify_kafka
-from shutong_cli import proof_commands, question_commands, subject_command
+from shutong_cli import proof_commands, question_commands, subject_command, use_commands
 from shutong_cli.history import read_history
 from shutong_cli.onrecord import on_record
 from shutong_cli.output import AsJson, console, examples, new_app, print_json, safe, say
@@ -31,6 +31,7 @@ app = new_app("审计：校验总线的记录。 The audit: verify what the bus 
 proof_commands.register(app)
 question_commands.register(app)
 subject_command.register(app)
+use_commands.register(app)
 
 
 @app.callback()

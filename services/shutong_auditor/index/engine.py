@@ -23,7 +23,10 @@ def open_index(url: str | None, data_dir: Path, password_file: Path | None = Non
     if url is None:
         return _sqlite(data_dir / "auditor" / FILE)
     try:
-        return create_engine(_address(url, password_file))
+        address = make_url(url)
+        if address.drivername == "sqlite" and address.database:
+            return _sqlite(Path(address.database))
+        return create_engine(_address(address, password_file))
     except (ArgumentError, NoSuchModuleError) as error:
         raise Fatal(
             "SHUTONG_AUDITOR_INDEX_URL 应为 postgresql://用户@主机/库。"
@@ -36,8 +39,7 @@ def open_index(url: str | None, data_dir: Path, password_file: Path | None = Non
         ) from None
 
 
-def _address(url: str, password_file: Path | None) -> URL:
-    parsed = make_url(url)
+def _address(parsed: URL, password_file: Path | None) -> URL:
     if parsed.drivername not in ("postgresql", "postgresql+psycopg"):
         raise ArgumentError("another database")
     if parsed.password is not None:

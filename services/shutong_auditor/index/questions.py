@@ -51,6 +51,7 @@ class Question:
     giver: int | None = None
     receiver: int | None = None
     publisher: str | None = None
+    supplier: str | None = None  # giving or writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,4 +205,7 @@ def _where(of: Table, question: Question) -> list[ColumnElement[bool]]:
     if question.organisation is not None:
         sides = (table.provider, table.publisher, table.requester)
         found.append(or_(*(side == question.organisation for side in sides)))
+    if question.supplier is not None:
+        gave = (table.provider, table.publisher)
+        found.append(or_(*(side == question.supplier for side in gave)))
     return found
