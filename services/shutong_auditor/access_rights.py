@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from shutong_auditor.index.questions import Question
-from shutong_core.domain.organisations import Role
+from shutong_core.domain.catalogue import Dataset
+from shutong_core.domain.grants import Grant
+from shutong_core.domain.organisations import Organisation, Role
 from shutong_core.domain.reasons import Reason
+from shutong_core.domain.regions import SELF, RegionTable
 from shutong_core.domain.version import ListVersion
 
 
@@ -49,6 +52,45 @@ class Asker:
         """As access events name it."""
         return f"{self.organisation}/{self.system}"
 
+    def about(self, organisation: str) -> None:
+        """Raises Refused unless a question about `organisation` alone may be answered."""
+        if not self.everything and organisation != self.organisation:
+            raise Refused(Reason.NOT_YOUR_AUDIT, 403, self.actor)
+
+    def grants(self, version: ListVersion) -> frozenset[str] | None:
+        """Grants of the list that it gives for, writes for or receives by; None: all there are."""
+        if self.everything:
+            return None
+        return frozenset(
+            row.id
+            for row in version.of(Grant)
+            if isinstance(row, Grant)
+            and (row.requester == self.organisation or self._gives(version.dataset(row.dataset)))
+        )
+
+    def _gives(self, dataset: Dataset | None) -> bool:
+        return dataset is not None and self.organisation in {
+            dataset.provider,
+            *(each.organisation for each in dataset.publishers),
+        }
+
+    def reads_use_of(
+        self, version: ListVersion, table: RegionTable, organisations: frozenset[str]
+    ) -> frozenset[str] | None:
+        """Those of `organisations` whose records of use, given or received, it reads; None: all.
+
+        Its own; an authority those of the region it stands over; an auditor all (LAW 51).
+        """
+        if self.everything:
+            return None
+        own = organisations & {self.organisation}
+        me = version.organisation(self.organisation)
+        if me is None or Role.AUTHORITY not in me.roles:
+            return own
+        over = _government(table, me)
+        rows = filter(None, map(version.organisation, organisations))
+        return own | {row.id for row in rows if table.contains(over, _government(table, row))}
+
     def narrowed(self, question: Question) -> Question:
         """The question as far as this asker may ask it."""
         if self.everything:
@@ -56,6 +98,11 @@ class Asker:
         if question.organisation not in (None, self.organisation):
             raise Refused(Reason.NOT_YOUR_AUDIT, 403, self.actor)
         return replace(question, organisation=self.organisation)
+
+
+def _government(table: RegionTable, organisation: Organisation) -> str:
+    """The code of the region it is an office of; "" if the table has it not."""
+    return (table.normalise(organisation.region) or "").removesuffix(SELF)
 
 
 def asker_of(

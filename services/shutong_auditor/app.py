@@ -7,10 +7,11 @@ Every refusal for want of a right is an event on `access`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from shutong_auditor.access_rights import Asker, ListSource, Refused, asker_of
 from shutong_auditor.index.questions import Answer, Question, matrix, sums
 from shutong_auditor.treereader import CHECKPOINT, tree_directory
 from shutong_core.audit.access import Act
+from shutong_core.audit.acts import ActName
 from shutong_core.audit.checkpoint import ACCESS, AUDIT
 from shutong_core.domain.errors import Rejected
 from shutong_core.domain.reasons import Reason
@@ -32,6 +34,8 @@ from shutong_core.runtime.accesslog import AccessLog
 
 _TILE = re.compile(r"tile/(entries|[0-7])/((?:x[0-9]{3}/){0,6}[0-9]{3})(?:\.p/([0-9]{1,3}))?")
 _TEXT_MAX = 64
+#: Requests at once: each may go through years of sums, in a thread and a connection of its own.
+REQUESTS_MAX = 16
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
 
@@ -45,19 +49,42 @@ class Desk:
     engine: Engine
     data_dir: Path
     access: AccessLog
+    _inside: list[int] = field(default_factory=lambda: [0])
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """One request's stay. Raises Refused (429) where there are too many at once."""
+        if self._inside[0] >= REQUESTS_MAX:
+            raise Refused(Reason.TOO_MANY, 429)
+        self._inside[0] += 1
+        try:
+            yield
+        finally:
+            self._inside[0] -= 1
+
+    async def on_record(
+        self, name: ActName, asker: Asker, target: str, detail: str, request: Request
+    ) -> None:
+        """Have an act written. Raises Refused (503): then it must not be done."""
+        client = request.client.host if request.client else ""
+        now_ms = int(time.time() * 1000)
+        act = Act(now_ms, asker.actor, name.stored, target, detail=detail, client=client)
+        if not await self.access.record(act):
+            raise Refused(Reason.KAFKA_UNAVAILABLE, 503)
 
 
-def make_app(desk: Desk) -> Starlette:
-    """The ASGI application."""
+def make_app(desk: Desk, more: Sequence[Route] = ()) -> Starlette:
+    """The ASGI application; `more`: routes of other modules."""
     answers = _Answers(desk)
     return Starlette(
         routes=[
-            Route("/v1/audit/search", _guarded(desk, "audit.search", answers.search)),
-            Route("/v1/audit/matrix", _guarded(desk, "audit.matrix", answers.levels)),
+            Route("/v1/audit/search", guarded(desk, "audit.search", answers.search)),
+            Route("/v1/audit/matrix", guarded(desk, "audit.matrix", answers.levels)),
             Route(
                 "/trees/{topic}/{number:int}/{path:path}",
-                _guarded(desk, "audit.tree", answers.tree_file),
+                guarded(desk, "audit.tree", answers.tree_file),
             ),
+            *more,
         ]
     )
 
@@ -69,14 +96,14 @@ class _Answers:
         self._desk = desk
 
     async def search(self, request: Request) -> Response:
-        question = _asker(self._desk, request).narrowed(_question(request))
+        question = asker_for(self._desk, request).narrowed(question_of(request))
         by = request.query_params.get("by", "day,grant_id,verdict").split(",")
-        limit, skip = _number(request, "limit", 1_000), _number(request, "skip", 0)
-        return _lines(await asyncio.to_thread(sums, self._desk.engine, question, by, limit, skip))
+        limit, skip = number_of(request, "limit", 1_000), number_of(request, "skip", 0)
+        return lines_of(await asyncio.to_thread(sums, self._desk.engine, question, by, limit, skip))
 
     async def levels(self, request: Request) -> Response:
-        question = _asker(self._desk, request).narrowed(_question(request))
-        return _lines(await asyncio.to_thread(matrix, self._desk.engine, question))
+        question = asker_for(self._desk, request).narrowed(question_of(request))
+        return lines_of(await asyncio.to_thread(matrix, self._desk.engine, question))
 
     async def tree_file(self, request: Request) -> Response:
         topic, number = str(request.path_params["topic"]), int(request.path_params["number"])
@@ -98,18 +125,19 @@ class _Answers:
         found = _TILE.fullmatch(name)
         if found is None or not 0 < int(found[3] or 256) <= 256:
             raise Refused(Reason.NOT_FOUND, 404)
-        if found[1] == "entries" and not (asker := _asker(self._desk, request)).everything:
+        if found[1] == "entries" and not (asker := asker_for(self._desk, request)).everything:
             raise Refused(Reason.NOT_YOUR_AUDIT, 403, asker.actor)
 
 
-def _guarded(
+def guarded(
     desk: Desk, action: str, answer: Callable[[Request], Awaitable[Response]]
 ) -> Callable[[Request], Awaitable[Response]]:
     """The endpoint that turns refusals into answers, those for want of a right into events."""
 
     async def endpoint(request: Request) -> Response:
         try:
-            return await answer(request)
+            with desk.inside():
+                return await answer(request)
         except Refused as error:
             await _note(desk, action, error, request)
             return _problem(error.status, error.reason, error.reason.en)
@@ -119,11 +147,12 @@ def _guarded(
     return endpoint
 
 
-def _asker(desk: Desk, request: Request) -> Asker:
+def asker_for(desk: Desk, request: Request) -> Asker:
+    """Who asks, by the list in force. Raises Refused."""
     return asker_of(request.headers.get("authorization"), desk.lookup, desk.lists)
 
 
-def _question(request: Request) -> Question:
+def question_of(request: Request) -> Question:
     """The question in the query parameters. Raises Rejected for a value that cannot be one."""
     asked = request.query_params
 
@@ -147,11 +176,12 @@ def _question(request: Request) -> Question:
         first_day=day("from"),
         last_day=day("to"),
         organisation=text("organisation"),
+        publisher=text("publisher"),
         provider=text("provider"),
         requester=text("requester"),
         dataset=text("dataset"),
         grant=text("grant"),
-        list_number=_number(request, "list", -1) if "list" in asked else None,
+        list_number=number_of(request, "list", -1) if "list" in asked else None,
         verdict=text("verdict"),
         direction=text("direction"),
         giver=level("giver"),
@@ -159,7 +189,8 @@ def _question(request: Request) -> Question:
     )
 
 
-def _number(request: Request, name: str, default: int) -> int:
+def number_of(request: Request, name: str, default: int) -> int:
+    """A whole number among the query parameters. Raises Rejected for anything else."""
     found = request.query_params.get(name)
     if found is None:
         return default
@@ -168,7 +199,8 @@ def _number(request: Request, name: str, default: int) -> int:
     return int(found)
 
 
-def _lines(answer: Answer) -> Response:
+def lines_of(answer: Answer) -> Response:
+    """An answer of the index as JSON."""
     lines = [dict(zip(answer.columns, line, strict=True)) for line in answer.lines]
     return JSONResponse(
         {"lines": lines, "more": answer.more}, headers={"Cache-Control": "no-store"}
@@ -191,8 +223,8 @@ def _problem(status: int, reason: Reason, detail: str) -> Response:
 
 
 async def _note(desk: Desk, action: str, error: Refused, request: Request) -> None:
-    if error.reason in (Reason.NOT_FOUND, Reason.LIST_LEASE_LOST):
-        return
+    if error.status not in (401, 403):
+        return  # for want of a right alone
     client = request.client.host if request.client else ""
     now_ms = int(time.time() * 1000)
     await desk.access.record(

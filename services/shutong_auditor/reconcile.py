@@ -6,7 +6,7 @@ Every difference is named by grant, lane and number; nothing is compared by tota
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -25,6 +25,8 @@ from shutong_core.wire.topics import Topics
 
 #: Read from so long before the day, so that the header of each segment is met, and so long after.
 _AROUND_MS = 3_600_000
+#: Runs of missing numbers named for one lane.
+_GAPS_SHOWN = 10
 
 
 @dataclass(slots=True)
@@ -40,10 +42,44 @@ class GrantDay:
 
 
 @dataclass(slots=True)
+class _LaneSeen:
+    """Which of the numbers first_k … last_k of a lane a topic has."""
+
+    span: Span
+    wanted: int  # number to come next
+    count: int = 0
+    repeated: int = 0
+    gaps: list[tuple[int, int]] = field(default_factory=list)
+    missing: int = 0
+
+    def see(self, k: int) -> None:
+        """Take the next record's number."""
+        if not self.span.first_k <= k <= self.span.last_k:
+            return
+        if k < self.wanted:
+            self.repeated += 1
+            return
+        self._miss(k - 1)
+        self.wanted = k + 1
+        self.count += 1
+
+    def end(self) -> None:
+        """No record comes any more."""
+        self._miss(self.span.last_k)
+
+    def _miss(self, last: int) -> None:
+        if last >= self.wanted:
+            self.missing += last - self.wanted + 1
+            if len(self.gaps) < _GAPS_SHOWN:
+                self.gaps.append((self.wanted, last))
+
+
+@dataclass(slots=True)
 class _Seen:
-    counts: dict[int, int] = field(default_factory=lambda: defaultdict(int))  # by lane
+    lanes: dict[int, _LaneSeen]
     lane: int | None = None
     k: int = 0
+    cut: bool = False  # the topic no longer has its first records
 
 
 async def reconcile(
@@ -73,11 +109,10 @@ async def reconcile(
         for grant, lanes in sorted(by_grant.items()):
             topic = topics.delivery(grant)
             count = (await partitions_of(client, [topic])).get(topic, 0)
-            seen = _Seen()
+            seen = _Seen({lane: _LaneSeen(span, span.first_k) for lane, span in lanes.items()})
             for number in range(count):
-                place = TopicPartition(topic, number)
-                await _count(consumer, place, (first_ms, end_ms), lanes, seen)
-            found.append(_compared(grant, lanes, seen.counts, signed, there=count > 0))
+                await _count(consumer, TopicPartition(topic, number), (first_ms, end_ms), seen)
+            found.append(_compared(grant, seen, signed, there=count > 0))
     except (KafkaError, TimeoutError) as error:
         raise Retryable(f"deliveries cannot be read: {type(error).__name__}") from error
     finally:
@@ -89,13 +124,13 @@ async def _count(
     consumer: AIOKafkaConsumer,
     place: TopicPartition,
     span_ms: tuple[int, int],
-    lanes: Mapping[int, Span],
     seen: _Seen,
 ) -> None:
     """Count the records of a partition whose numbers are the day's."""
     offsets = await consumer.offsets_for_times({place: span_ms[0]})
     until = await consumer.offsets_for_times({place: span_ms[1]})
     end = (await consumer.end_offsets([place]))[place]
+    seen.cut |= (await consumer.beginning_offsets([place]))[place] > 0
     if offsets[place] is None:
         return
     end = until[place].offset if until[place] is not None else end
@@ -114,9 +149,8 @@ async def _count(
             if seen.lane is None:
                 continue
             seen.k += 1
-            span = lanes.get(seen.lane)
-            if span is not None and span.first_k <= seen.k <= span.last_k:
-                seen.counts[seen.lane] += 1
+            if record.offset < end and (lane := seen.lanes.get(seen.lane)) is not None:
+                lane.see(seen.k)
 
 
 async def _acknowledged(consumer: AIOKafkaConsumer, topics: Topics) -> dict[tuple[str, int], int]:
@@ -139,34 +173,42 @@ async def _acknowledged(consumer: AIOKafkaConsumer, topics: Topics) -> dict[tupl
 
 
 def _compared(
-    grant: str,
-    lanes: Mapping[int, Span],
-    counts: Mapping[int, int],
-    signed: Mapping[tuple[str, int], int],
-    *,
-    there: bool,
+    grant: str, seen: _Seen, signed: Mapping[tuple[str, int], int], *, there: bool
 ) -> GrantDay:
     day = GrantDay(grant)
-    for lane, span in sorted(lanes.items()):
-        count, numbers = counts.get(lane, 0), f"{span.first_k}–{span.last_k}"
+    for number, lane in sorted(seen.lanes.items()):
+        lane.end()
+        span = lane.span
         day.audited += span.count
-        day.in_topic += count
+        day.in_topic += lane.count + lane.repeated
         day.acknowledged += max(
-            0, min(signed.get((grant, lane), 0), span.last_k) - span.first_k + 1
+            0, min(signed.get((grant, number), 0), span.last_k) - span.first_k + 1
         )
-        if not span.whole:
-            day.differences.append(
-                (
-                    f"分道 {lane}：序号 {numbers}，审计只有 {span.count} 条",
-                    f"lane {lane}: numbers {numbers}, but the audit has {span.count}",
-                )
-            )
-        if count != span.count:
-            where = ("主题", "the topic") if there else ("（主题不存在）", "no topic:")
-            day.differences.append(
-                (
-                    f"分道 {lane}：审计 {span.count} 条（{numbers}），{where[0]}中 {count} 条",
-                    f"lane {lane}: the audit has {span.count} ({numbers}), {where[1]} has {count}",
-                )
-            )
+        day.differences += _differences(number, lane, cut=seen.cut, there=there)
     return day
+
+
+def _differences(
+    number: int, lane: _LaneSeen, *, cut: bool, there: bool
+) -> Iterator[tuple[str, str]]:
+    span = lane.span
+    numbers = f"{span.first_k}–{span.last_k}"
+    if not span.whole:
+        yield (
+            f"分道 {number}：序号 {numbers}，审计只有 {span.count} 条",
+            f"lane {number}: numbers {numbers}, but the audit has {span.count}",
+        )
+    if lane.missing:
+        gaps = ", ".join(f"{first}–{last}" for first, last in lane.gaps)
+        zh, en = ("投放主题", "the topic") if there else ("（主题不存在）", "(no topic)")
+        if there and cut:
+            zh, en = "投放主题（较早的已过保存期）", "the topic (older ones are past their term)"
+        yield (
+            f"分道 {number}：{zh}缺 {lane.missing} 条，序号 {gaps}",
+            f"lane {number}: {en} lacks {lane.missing}, numbers {gaps}",
+        )
+    if lane.repeated:
+        yield (
+            f"分道 {number}：投放主题重复 {lane.repeated} 条",
+            f"lane {number}: the topic repeats {lane.repeated}",
+        )

@@ -1,7 +1,7 @@
 """Builds the auditor service from its parts and runs it until asked to stop.
 
-It reads `audit` and `access`, writes `checkpoints` alone, and holds nothing that it could not build
-again from the topics, but what the topics no longer have.
+It reads `audit` and `access`, writes `checkpoints` and its own access events, and holds nothing
+that it could not build again from the topics, but records of use and what the topics lost to term.
 """
 
 from __future__ import annotations
@@ -14,27 +14,25 @@ import httpx2 as httpx
 import structlog
 from sqlalchemy import Engine
 
-from shutong_auditor.app import Desk, make_app
 from shutong_auditor.cosigning import WitnessClient, parse_witness
+from shutong_auditor.deskservice import OpenBus, open_desk
 from shutong_auditor.failpoint import failpoint_of
 from shutong_auditor.growth import Floor, TreeGrowth
+from shutong_auditor.index.engine import open_index
+from shutong_auditor.index.events import EventWriter
 from shutong_auditor.index.follow import IndexFollower
 from shutong_auditor.index.indexer import Indexer
-from shutong_auditor.index.schema import open_index
 from shutong_auditor.receiptwatch import ReceiptWatch
 from shutong_auditor.signing import CheckpointSigner
 from shutong_auditor.treereader import tree_directory
 from shutong_auditor.treestore import TreeStore
 from shutong_auditor.treetail import Times, TreeTail
-from shutong_core.audit.access import Act
 from shutong_core.audit.checkpoint import ACCESS, AUDIT, TreeName
 from shutong_core.audit.receipts import Verify
-from shutong_core.runtime.accesslog import AccessLog
 from shutong_core.runtime.ackedwriter import AckedWriter
 from shutong_core.runtime.checkpointfeed import CheckpointFeed
 from shutong_core.runtime.cluster import partitions_of
 from shutong_core.runtime.health import admin_server
-from shutong_core.runtime.httpserver import HttpServer
 from shutong_core.runtime.keyring import Keyring
 from shutong_core.runtime.lifecycle import Stop
 from shutong_core.runtime.node import Node, wait_for_bus_name
@@ -133,16 +131,18 @@ async def running(node: Node, cluster: str, lanes: int) -> AsyncIterator[TreeTai
         node.health.check("trees", lambda: _problem(tail))
         stack.push_async_callback(tail.stop)
         tail.start()
-        engine = _index_and_watch(node, cluster, lanes, stack)
-        await _open_desk(node, lanes, engine, writer, stack)
+        index, engine = _index_and_watch(node, cluster, lanes, stack)
+        bus = OpenBus(cluster, lanes, engine, index, writer)
+        await stack.enter_async_context(open_desk(node, bus))
         yield tail
 
 
 def _index_and_watch(
     node: Node, cluster: str, lanes: int, stack: contextlib.AsyncExitStack
-) -> Engine:
+) -> tuple[IndexFollower, Engine]:
     """The index, kept up to date, and the watch over receipts, until the stack is closed."""
-    engine = open_index(node.settings.auditor.index_url, node.settings.data_dir)
+    settings = node.settings.auditor
+    engine = open_index(settings.index_url, node.settings.data_dir, settings.index_password_file)
     stack.callback(engine.dispose)
     index = index_follower(node, engine, cluster, lanes)
     node.health.check("index", lambda: index.problem)
@@ -160,37 +160,7 @@ def _index_and_watch(
     )
     stack.push_async_callback(receipts.stop)
     receipts.start()
-    return engine
-
-
-async def _open_desk(
-    node: Node, lanes: int, engine: Engine, writer: AckedWriter, stack: contextlib.AsyncExitStack
-) -> None:
-    """Answer questions over HTTP until the stack is closed."""
-
-    def on_access(act: Act) -> None:
-        reason = act.refused.name if act.refused else ""
-        node.metrics.count("shutong_access_events_total", action=act.action, reason=reason)
-
-    feed = node.list_feed()
-    access = AccessLog(
-        SERVICE,
-        writer,
-        node.topics.access,
-        lambda: lanes,
-        node.codec.encode,
-        on_written=on_access,
-    )
-    desk = Desk(feed, node.keyring.api_keys().lookup, engine, node.settings.data_dir, access)
-    settings = node.settings
-    http = HttpServer(make_app(desk), settings.auditor.http, settings.limits.drain_s)
-    stack.push_async_callback(feed.stop)
-    await feed.start()
-    stack.push_async_callback(access.close)
-    await access.start()
-    stack.push_async_callback(http.stop)
-    await http.start()
-    _log.info("listening", url=http.url)
+    return index, engine
 
 
 def agency_signed(keyring: Keyring) -> Verify:
@@ -206,7 +176,9 @@ def agency_signed(keyring: Keyring) -> Verify:
 def index_follower(node: Node, engine: Engine, cluster: str, lanes: int) -> IndexFollower:
     """What keeps the index of this bus; not yet started."""
     indexer = Indexer(engine, node.table, cluster)
-    return IndexFollower(node.client, node.topics, lanes, node.keyring.verifier("control"), indexer)
+    events = EventWriter(engine, node.codec)
+    verify = node.keyring.verifier("control")
+    return IndexFollower(node.client, node.topics, lanes, verify, indexer, events)
 
 
 def _store(node: Node, tree: TreeName) -> TreeStore:

@@ -38,7 +38,7 @@ def certificate_body(
             f"清单 {version.number} 中没有部门 {uscc}。"
             f" List {version.number} has no organisation {uscc}."
         )
-    question = Question(first_day=first_day, last_day=last_day, provider=uscc, verdict=PLACED)
+    question = Question(first_day=first_day, last_day=last_day, supplier=uscc, verdict=PLACED)
     placed = sums(engine, question, ("dataset", "grant_id", "requester"), _LINES_MAX)
     if placed.more:
         raise Rejected("期间过长，请分段出具。 Too much for one certificate: ask for less time.")

@@ -6,11 +6,14 @@ Reads the audit alone, so its figures are what the audit proves, not what a serv
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 from typing import NamedTuple
 
-from shutong_core.audit.bitmaps import of_range, to_bits
-from shutong_core.audit.body import Body, InputSection
+from shutong_core.audit.bitmaps import of_range, of_rows, to_bits
+from shutong_core.audit.body import Body, GrantColumn, InputSection, Withholding
 from shutong_core.domain.catalogue import Dataset
 from shutong_core.domain.direction import direction
 from shutong_core.domain.grants import Grant
@@ -21,6 +24,8 @@ from shutong_core.domain.version import ListVersion
 PLACED = "placed"
 #: Withheld for region or condition: the audit keeps no list of those (docs/formats/audit.md).
 OUTSIDE = "outside"
+#: Ways remembered: a class of requesters takes milliseconds to be found in the table.
+_WAYS_MAX = 100_000
 
 
 class Flow(NamedTuple):
@@ -33,6 +38,16 @@ class Flow(NamedTuple):
     receiver: Level
     direction: str | None  # None: differs among the territories of a class grant
     verdict: str  # PLACED, OUTSIDE or the name of a Reason
+    publisher: str = ""  # USCC of who wrote; `provider` but for return flow
+
+
+class _Way(NamedTuple):
+    """What of a flow follows from the list alone."""
+
+    provider: str
+    giver: Level
+    receiver: Level
+    direction: str | None
 
 
 @dataclass(slots=True)
@@ -72,7 +87,13 @@ class TallyMaker:
 
     def __init__(self, table: RegionTable) -> None:
         self._table = table
+        self._ways: dict[tuple[bytes, str, str], _Way] = {}
         self.tally = Tally()
+
+    def take(self) -> Tally:
+        """The sums so far, which then begin anew."""
+        taken, self.tally = self.tally, Tally()
+        return taken
 
     def add(self, body: Body, version: ListVersion) -> None:
         """Add one block that was decided by `version`."""
@@ -94,27 +115,38 @@ class TallyMaker:
     def _add_verdicts(
         self, body: Body, section: InputSection, dataset: Dataset, version: ListVersion
     ) -> None:
-        by_publisher: dict[int, int] = {}
-        decided = 0
-        for row, publisher in enumerate(section.publisher_indexes()):
-            if not section.refusals[row]:
-                by_publisher[publisher] = by_publisher.get(publisher, 0) | 1 << row
-                decided |= 1 << row
+        by_publisher: dict[str, int] = {}
+        for each, rows in _rows_by_publisher(section).items():
+            uscc = body.publishers[each].partition("/")[0]
+            by_publisher[uscc] = by_publisher.get(uscc, 0) | rows
+        decided = reduce(or_, by_publisher.values(), 0)
+        columns = {column.grant: column for column in section.grants}
+        runs: dict[str, list[Withholding]] = {}
+        for run in section.withheld:
+            runs.setdefault(run.grant, []).append(run)
         for grant in version.grants_by_dataset.get(dataset.id, ()):
             if section.loading and section.loading != grant.id:
                 continue
-            for verdict, rows in _verdicts(section, grant.id, decided).items():
-                for publisher, theirs in by_publisher.items():
+            verdicts = _verdicts(columns.get(grant.id), runs.get(grant.id, ()), decided)
+            for verdict, rows in verdicts.items():
+                for uscc, theirs in by_publisher.items():
                     count = (rows & theirs).bit_count()
                     if count:
-                        uscc = body.publishers[publisher].partition("/")[0]
-                        self.tally.flows[self._flow(version, dataset, grant, uscc, verdict)] += (
-                            count
-                        )
+                        way = self._way(version, dataset, grant, uscc)
+                        self.tally.flows[Flow(dataset.id, grant.id, *way, verdict, uscc)] += count
 
-    def _flow(
-        self, version: ListVersion, dataset: Dataset, grant: Grant, publisher: str, verdict: str
-    ) -> Flow:
+    def _way(self, version: ListVersion, dataset: Dataset, grant: Grant, publisher: str) -> _Way:
+        key = (version.digest, grant.id, publisher)
+        found = self._ways.get(key)
+        if found is None:
+            if len(self._ways) >= _WAYS_MAX:
+                self._ways.clear()
+            found = self._ways[key] = self._way_anew(version, dataset, grant, publisher)
+        return found
+
+    def _way_anew(
+        self, version: ListVersion, dataset: Dataset, grant: Grant, publisher: str
+    ) -> _Way:
         table = self._table
         giver = dataset.provider if grant.return_flow else publisher
         organisation = version.organisation(giver)
@@ -134,23 +166,33 @@ class TallyMaker:
                 if above
                 else None
             )
-        return Flow(dataset.id, grant.id, giver, table.level(giver_region), receiver, way, verdict)
+        return _Way(giver, table.level(giver_region), receiver, way)
 
 
-def _verdicts(section: InputSection, grant: str, decided: int) -> dict[str, int]:
-    """Rows by verdict, as bits: what the section says, and what it leaves out."""
+def _rows_by_publisher(section: InputSection) -> dict[int, int]:
+    """Rows that are not refused, as bits, by the publisher's index."""
+    numbers: dict[int, list[int]] = {}
+    for row, (publisher, refusal) in enumerate(
+        zip(section.publisher_indexes(), section.refusals, strict=True)
+    ):
+        if not refusal:
+            numbers.setdefault(publisher, []).append(row)
+    return {publisher: of_rows(rows, section.rows) for publisher, rows in numbers.items()}
+
+
+def _verdicts(
+    column: GrantColumn | None, runs: Iterable[Withholding], decided: int
+) -> dict[str, int]:
+    """Rows of one grant by verdict, as bits: what the section says, and what it leaves out."""
     found: dict[str, int] = {}
-    deferred = 0
-    for column in section.grants:
-        if column.grant == grant:
-            found[PLACED] = to_bits(column.allowed)
-            for first, end in column.deferred:
-                deferred |= of_range(first, end)
-    for run in section.withheld:
-        if run.grant == grant:
-            name = run.reason.name
-            found[name] = found.get(name, 0) | of_range(run.first, run.end)
-    told = deferred
+    told = 0
+    if column is not None:
+        found[PLACED] = to_bits(column.allowed)
+        for first, end in column.deferred:
+            told |= of_range(first, end)
+    for run in runs:
+        name = run.reason.name
+        found[name] = found.get(name, 0) | of_range(run.first, run.end)
     for rows in found.values():
         told |= rows
     found[OUTSIDE] = decided & ~told

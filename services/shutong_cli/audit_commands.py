@@ -17,7 +17,13 @@ from shutong_auditor.copyverify import Own, verify_copy
 from shutong_auditor.kafka_trees import Signed
 from shutong_auditor.kafka_verdict import KafkaVerdict
 from shutong_auditor.kafka_verify import verify_kafka
-from shutong_cli import proof_commands, question_commands, replay_command, subject_command
+from shutong_cli import (
+    proof_commands,
+    question_commands,
+    replay_command,
+    subject_command,
+    use_commands,
+)
 from shutong_cli.history import read_history
 from shutong_cli.onrecord import on_record
 from shutong_cli.output import AsJson, console, examples, new_app, print_json, safe, say
@@ -35,6 +41,7 @@ proof_commands.register(app)
 question_commands.register(app)
 subject_command.register(app)
 replay_command.register(app)
+use_commands.register(app)
 
 
 @app.callback()

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import typer
 from sqlalchemy import Engine
 
-from shutong_auditor.index.indexer import Indexer
+from shutong_auditor.index.engine import open_index
+from shutong_auditor.index.indexer import drop_index
 from shutong_auditor.index.questions import LINES_MAX, SPLITS, Answer, Question, matrix, spans, sums
-from shutong_auditor.index.schema import open_index
 from shutong_auditor.reconcile import GrantDay, reconcile
 from shutong_auditor.service import index_follower
 from shutong_auditor.supply import certificate_body
@@ -48,6 +48,7 @@ _HEADS = {
     "list_number": "清单 list",
     "dataset": "数据资源 dataset",
     "grant_id": "许可 grant",
+    "publisher": "发布方 publisher",
     "provider": "提供方 provider",
     "requester": "需求方 requester",
     "giver": "从 from",
@@ -114,6 +115,7 @@ def search(
     organisation: Annotated[
         str | None, typer.Option(metavar="USCC", help="提供或需求 Giving or receiving.")
     ] = None,
+    publisher: Annotated[str | None, typer.Option(metavar="USCC", help="发布方 Wrote.")] = None,
     provider: Annotated[str | None, typer.Option(metavar="USCC", help="提供方 Giving.")] = None,
     requester: Annotated[str | None, typer.Option(metavar="USCC", help="需求方 Receiving.")] = None,
     dataset: Annotated[str | None, typer.Option(metavar="ID", help="数据资源 Dataset.")] = None,
@@ -137,10 +139,11 @@ def search(
     """
     question = Question(
         first_day, last_day, organisation, provider, requester, dataset, grant, list_number,
-        verdict, direction, _level(giver), _level(receiver),
+        verdict, direction, _level(giver), _level(receiver), publisher,
     )  # fmt: skip
     columns = [each.strip() for each in by.split(",") if each.strip()]
-    _show(sums(_engine(open_session()), question, columns, limit, skip), out, as_json=as_json)
+    node = open_session()
+    _show(node, sums(index_engine(node), question, columns, limit, skip), out, as_json=as_json)
 
 
 def levels(
@@ -157,7 +160,8 @@ def levels(
     Flows between levels by month: nation, province, city, county, town, with their direction.
     """
     question = Question(first_day=first_day, last_day=last_day, organisation=organisation)
-    _show(matrix(_engine(open_session()), question), out, as_json=as_json)
+    node = open_session()
+    _show(node, matrix(index_engine(node), question), out, as_json=as_json)
 
 
 def reconcile_day(
@@ -170,7 +174,7 @@ def reconcile_day(
     code 1 if anything differs; each difference is named.
     """
     node = open_session()
-    found = asyncio.run(reconcile(node.client, node.topics, day, spans(_engine(node), day)))
+    found = asyncio.run(reconcile(node.client, node.topics, day, spans(index_engine(node), day)))
     wrong = [each for each in found if each.differences]
     if as_json:
         print_json({"day": day, "ok": not wrong, "grants": [_day_json(each) for each in found]})
@@ -254,9 +258,9 @@ async def _index(node: Node, *, rebuild: bool) -> int:
     lanes = (await partitions_of(node.client, [node.topics.audit])).get(node.topics.audit, 0)
     if not lanes:
         raise Rejected("没有审计主题。 There is no topic audit: is this the right prefix?")
-    engine = _engine(node)
+    engine = index_engine(node)
     if rebuild:
-        Indexer(engine, node.table, cluster).clear()
+        drop_index(engine, cluster)
     return await index_follower(node, engine, cluster, lanes).run_once()
 
 
@@ -264,7 +268,7 @@ async def _certificate(node: Node, asked: tuple[str, str, str]) -> bytes:
     version, _ = await read_in_force(node)
     cluster = await bus_name(node.client, node.settings.prefix)
     body = certificate_body(
-        _engine(node), version, cluster, node.settings.data_dir, asked, int(time.time() * 1000)
+        index_engine(node), version, cluster, node.settings.data_dir, asked, int(time.time() * 1000)
     )
     days = f"{asked[1]} to {asked[2]}"
     await on_record(node, ActName.AUDIT_CERTIFY, f"organisation/{asked[0]}", days)
@@ -272,16 +276,19 @@ async def _certificate(node: Node, asked: tuple[str, str, str]) -> bytes:
     return encode_certificate(body, signer.key_id, signer.sign)
 
 
-def _engine(node: Node) -> Engine:
-    return open_index(node.settings.auditor.index_url, node.settings.data_dir)
+def index_engine(node: Node) -> Engine:
+    """The index of this node."""
+    settings = node.settings.auditor
+    return open_index(settings.index_url, node.settings.data_dir, settings.index_password_file)
 
 
 def _level(text: str | None) -> Level | None:
     return None if text is None else Level.named(text)
 
 
-def _show(answer: Answer, out: Path | None, *, as_json: bool) -> None:
+def _show(node: Node, answer: Answer, out: Path | None, *, as_json: bool) -> None:
     if out is not None:
+        asyncio.run(on_record(node, ActName.AUDIT_SHEET, "question/audit", str(out.suffix)))
         write_sheet(out, [_HEADS[each] for each in answer.columns], _words(answer))
         say(f"{len(answer.lines)} 行已写入 {out}", f"{len(answer.lines)} lines are in {out}")
     elif as_json:

@@ -269,7 +269,8 @@ class Scene:
         """The places where a canary may be."""
         sent = next((each for each in self.sent if each.name == canary.record), None)
         if canary.item == "path":  # who asked for what is an act, and acts are kept
-            return {"topic access"}
+            # … and the auditor's index says again what topic access says.
+            return {"topic access"} | {f"file auditor/index.sqlite3{end}" for end in ("", "-wal")}
         own = "city-water" if canary.record.startswith("gauge") else "city-civil"
         told = {f"answer producer {own} /v1/refusals"}
         if canary.item == "event id" and sent is None and canary.record == "door-check-digit":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from e2e.whole_bus import DATASETS, LANES, SERVICES, Bus
 from shutong_auditor.copyexport import export_copy
 from shutong_auditor.copyfiles import AuditCopy
 from shutong_auditor.copyverify import verify_copy
+from shutong_auditor.index.engine import open_index
+from shutong_auditor.index.events import EventQuestion, events
 from shutong_auditor.index.questions import Question, last_blocks, spans, sums
 from shutong_auditor.index.schema import open_index
 from shutong_auditor.kafka_trees import Signed
@@ -289,3 +292,41 @@ def test_a_person_is_told_to_whom_records_about_them_went(bus: Bus, scene: Scene
     hidden = Lawful(frozenset(line.purpose for line in lines), now_ms + 60_000)
     assert report(token, hidden) == []
     assert report(subject_token(node.keyring.secret(TOKEN_KEY_ID), "nobody"), hidden) == []
+
+
+def test_the_audit_is_asked_over_http_by_right_and_each_document_is_on_record(
+    bus: Bus, scene: Scene
+) -> None:
+    bus.wait_decided()
+    own = bus.ask("city-civil", "auditor", "/v1/audit/search?by=publisher,provider,requester")
+    assert own.status == 200, own.raw
+    organisation = bus.call(read_in_force(bus.up.node), 60)[0].system("city-civil").organisation
+    assert own.json["lines"]
+    for line in own.json["lines"]:
+        assert organisation in (line["publisher"], line["provider"], line["requester"])
+    engine = open_index(None, bus.settings.data_dir)
+    day = sums(engine, Question(), ("day",)).lines[-1][0]
+    told = bus.ask("city-civil", "auditor", f"/v1/audit/reconcile?day={day}")
+    assert (told.status, told.json["ok"]) == (200, True), told.raw
+    assert told.json["grants"]
+    body = {"organisation": organisation, "first_day": day, "last_day": day}
+    given = bus.ask(
+        "city-civil", "auditor", "/v1/audit/certificates", body=json.dumps(body).encode()
+    )
+    trust = trust_of(bus)
+    assert given.status == 201
+    said = parse_certificate(given.raw.partition(b"\r\n\r\n")[2], trust.cluster, trust.auditor)
+    assert said["organisation"] == organisation
+    for other in ("city-water", ""):
+        refused = bus.ask(
+            other, "auditor", "/v1/audit/certificates", body=json.dumps(body).encode()
+        )
+        assert refused.status == (403 if other else 401)
+    sheet = bus.ask("city-civil", "auditor", "/v1/audit/exports?question=matrix&format=csv")
+    assert sheet.status == 200
+
+    def indexed() -> bool:
+        found, _ = events(engine, EventQuestion(actor=organisation))
+        return {"audit.certify", "audit.sheet"} <= {each["action"] for each in found}
+
+    until(indexed, 20, "the acts are in the index too")

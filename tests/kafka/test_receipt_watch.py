@@ -13,8 +13,8 @@ from sqlalchemy import Engine
 
 from audit_samples import filled
 from kafka.audited_bus import AuditedBus, until
+from shutong_auditor.index.engine import open_index
 from shutong_auditor.index.indexer import Indexer
-from shutong_auditor.index.schema import open_index
 from shutong_auditor.receiptwatch import ReceiptWatch
 from shutong_auditor.service import agency_signed
 from shutong_core.audit.receipts import DeliveryReceipt, encode_receipt

@@ -11,8 +11,8 @@ from starlette.testclient import TestClient
 
 from audit_samples import CLUSTER
 from shutong_auditor.app import Desk, make_app
+from shutong_auditor.index.engine import open_index
 from shutong_auditor.index.indexer import Indexer
-from shutong_auditor.index.schema import open_index
 from shutong_auditor.treereader import tree_directory
 from shutong_auditor.treestore import TreeStore
 from shutong_core.audit.access import Act

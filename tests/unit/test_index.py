@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import Engine
 
 from audit_samples import CLUSTER, SampleLane, facts, filled, sample_lane
+from shutong_auditor.index.engine import open_index
 from shutong_auditor.index.indexer import IndexedBlock, Indexer, day_of
 from shutong_auditor.index.questions import (
     Question,
@@ -20,7 +21,6 @@ from shutong_auditor.index.questions import (
     sums,
     supplied,
 )
-from shutong_auditor.index.schema import open_index
 from shutong_auditor.tally import OUTSIDE, PLACED
 from shutong_cli.sheet import write_sheet
 from shutong_core.audit.block import NO_BLOCK, Block, BlockBuilder, parse_block

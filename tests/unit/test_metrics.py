@@ -20,8 +20,8 @@ def test_every_name_is_declared_exactly_once_with_a_meaning() -> None:
 
 def test_no_label_names_a_person_or_a_record() -> None:
     allowed = {
-        "action", "dataset", "error_type", "grant", "lane", "mode", "outcome", "reason", "status",
-        "verdict",
+        "action", "answer", "dataset", "error_type", "grant", "lane", "mode", "outcome", "reason",
+        "status", "tree", "verdict",
     }  # fmt: skip
     assert {label for spec in METRICS.values() for label in spec.labels} <= allowed
 

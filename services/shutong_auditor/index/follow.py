@@ -1,9 +1,9 @@
-"""Follows topic `audit` into the index, block by block under the list that decided it."""
+"""Follows topics `audit` and `access` into the index, each block under the list that decided it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -11,19 +11,21 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 from sqlalchemy.exc import SQLAlchemyError
 
+from shutong_auditor.index.events import EventWriter
 from shutong_auditor.index.indexer import IndexedBlock, Indexer
-from shutong_core.audit.block import parse_block
-from shutong_core.domain.changes import Assembler, Verify
+from shutong_auditor.index.listshelf import ListShelf
+from shutong_core.audit.block import Body, Header, parse_block
+from shutong_core.domain.changes import Verify
 from shutong_core.domain.errors import Rejected, Retryable
-from shutong_core.domain.version import ListVersion
 from shutong_core.runtime.consumers import stop_consumer
 from shutong_core.wire.topics import Topics
 
 RETRY_S = 1.0
 _ANSWER_S = 15.0
 _POLL_MS = 200
-#: Blocks of one transaction of the database.
-_BATCH_MAX = 200
+#: Blocks of one transaction of the database, and what a partition may send at once.
+_BATCH_MAX = 100
+_FETCH_BYTES_MAX = 4 * 1024 * 1024
 LIST_S_MAX = 30.0
 _log = structlog.stdlib.get_logger(__name__)
 
@@ -38,15 +40,25 @@ class IndexFollower:
         lanes: int,
         verify: Verify,
         indexer: Indexer,
+        events: EventWriter,
+        *,
+        list_s: float = LIST_S_MAX,
     ) -> None:
-        """`verify`: of list changes, as every reader of control.lists has it."""
+        """`verify`: of list changes, as every reader of control.lists has it.
+
+        `list_s`: how long the list that a block names is waited for.
+        """
         self._client = client
-        self._lists = TopicPartition(topics.lists, 0)
+        self._lists = topics.lists
+        self._audit = topics.audit
         self._places = [TopicPartition(topics.audit, lane) for lane in range(lanes)]
+        self._places += [TopicPartition(topics.access, number) for number in range(lanes)]
         self._verify = verify
         self._indexer = indexer
-        self._assembler = Assembler(verify)
-        self._versions: dict[int, ListVersion] = {}
+        self._events = events
+        self._list_s = list_s
+        self._reached: dict[TopicPartition, int] = {}  # everything before is in the index
+        self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
         self.blocks = 0
         self.problem: str | None = "the index is being brought up to date"
@@ -62,12 +74,28 @@ class IndexFollower:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def run_once(self) -> int:
-        """Index what stands in the topic now; how many blocks were new. Raises Retryable."""
+        """Index what stands in the topics now; how many blocks were new. Raises Retryable."""
         try:
             await self._follow(once=True)
         except (KafkaError, TimeoutError) as error:
             raise Retryable(f"audit cannot be read: {type(error).__name__}") from error
         return self.blocks
+
+    async def caught_up(self, within_s: float) -> bool:
+        """Wait until all that stands in the topics now is in the index; False if it takes longer.
+
+        Raises nothing when Kafka does not answer: then it is False.
+        """
+        try:
+            async with asyncio.timeout(within_s):
+                while self._consumer is None:
+                    await asyncio.sleep(0.02)
+                ends = await self._consumer.end_offsets(self._places)
+                while any(self._reached.get(place, 0) < end for place, end in ends.items()):
+                    await asyncio.sleep(0.02)
+        except (KafkaError, TimeoutError):
+            return False
+        return True
 
     async def _run(self) -> None:
         while True:
@@ -84,7 +112,7 @@ class IndexFollower:
             await asyncio.sleep(RETRY_S)
 
     async def _follow(self, *, once: bool) -> None:
-        self._assembler, self._versions = Assembler(self._verify), {}
+        shelf = ListShelf(self._client, self._lists, self._verify)
         consumer = AIOKafkaConsumer(
             **self._client,
             group_id=None,
@@ -92,84 +120,60 @@ class IndexFollower:
             auto_offset_reset="none",
             isolation_level="read_committed",
             check_crcs=True,
-            max_partition_fetch_bytes=4 * 1024 * 1024,
+            max_partition_fetch_bytes=_FETCH_BYTES_MAX,
             fetch_max_wait_ms=_POLL_MS,
         )
         async with asyncio.timeout(_ANSWER_S):
             await consumer.start()
         try:
-            consumer.assign([self._lists, *self._places])
-            consumer.seek(self._lists, 0)
-            ends = await consumer.end_offsets([self._lists, *self._places])
+            consumer.assign(self._places)
             first = await consumer.beginning_offsets(self._places)
+            ends = await consumer.end_offsets(self._places)
             for place in self._places:
-                _, offset = await asyncio.to_thread(self._indexer.next, place.partition)
-                consumer.seek(place, max(offset, first[place]))
-            consumer.pause(*self._places)
-            while await consumer.position(self._lists) < ends[self._lists]:
-                await self._take_lists(consumer)
-            consumer.resume(*self._places)
-            while not once or await self._behind(consumer, ends):
-                await self._take(consumer)
-                if not once and not await self._behind(consumer, ends):
+                known = await asyncio.to_thread(self._next_offset, place)
+                consumer.seek(place, max(known, first[place]))
+            self._reached, self._consumer = {}, consumer
+            while not once or self._behind(ends):
+                await self._take(consumer, shelf)
+                if not self._behind(ends):
                     self.problem = None
         finally:
+            self._consumer = None
+            await shelf.close()
             await stop_consumer(consumer)
 
-    async def _behind(self, consumer: AIOKafkaConsumer, ends: Mapping[Any, int]) -> bool:
-        for place in self._places:
-            if await consumer.position(place) < ends[place]:
-                return True
-        return False
+    def _next_offset(self, place: TopicPartition) -> int:
+        if place.topic == self._audit:
+            return self._indexer.next(place.partition)[1]
+        return self._events.next(place.partition)
 
-    async def _take(self, consumer: AIOKafkaConsumer) -> None:
+    def _behind(self, ends: Mapping[TopicPartition, int]) -> bool:
+        return any(self._reached.get(place, -1) < end for place, end in ends.items())
+
+    async def _take(self, consumer: AIOKafkaConsumer, shelf: ListShelf) -> None:
         found = await consumer.getmany(timeout_ms=_POLL_MS, max_records=_BATCH_MAX)
-        for record in found.pop(self._lists, ()):
-            self._take_list(record.value or b"")
-        batch: list[IndexedBlock] = []
-        for records in found.values():
-            for record in records:
-                header, body = await asyncio.to_thread(
-                    parse_block, record.key or b"", record.value or b""
-                )
-                version = await self._version(consumer, header.list_number, header.list_digest)
-                batch.append(
-                    IndexedBlock(record.offset + 1, record.key or b"", header, body, version)
-                )
-        if batch:
-            self.blocks += await asyncio.to_thread(self._indexer.add, batch)
-            self._forget(min(each.header.list_number for each in batch))
+        blocks: list[Any] = []
+        for place, records in found.items():
+            if place.topic == self._audit:
+                blocks += records
+            else:
+                stored = [(each.offset, each.value or b"", each.timestamp) for each in records]
+                await asyncio.to_thread(self._events.add, place.partition, stored)
+        if blocks:
+            await self._add(blocks, shelf)
+        for place in self._places:
+            # Also past transaction markers, which getmany skips.
+            self._reached[place] = await consumer.position(place)
 
-    async def _version(self, consumer: AIOKafkaConsumer, number: int, digest: bytes) -> ListVersion:
-        """The list of that number; it may be read after the block that names it."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + LIST_S_MAX
-        while number not in self._versions:
-            if loop.time() > until:
-                raise Rejected(f"a block names list {number}, which control.lists does not have")
-            consumer.pause(*self._places)
-            await self._take_lists(consumer)
-            consumer.resume(*self._places)
-        version = self._versions[number]
-        if version.digest != digest:
-            raise Rejected(f"a block names another list {number} than control.lists has")
-        return version
+    async def _add(self, records: Sequence[Any], shelf: ListShelf) -> None:
+        # In a thread, and one trip for all: blocks are parsed in milliseconds each.
+        parsed = await asyncio.to_thread(_parsed, records)
+        batch = []
+        for record, (header, body) in zip(records, parsed, strict=True):
+            version = await shelf.get(header.list_number, header.list_digest, self._list_s)
+            batch.append(IndexedBlock(record.offset + 1, record.key or b"", header, body, version))
+        self.blocks += await asyncio.to_thread(self._indexer.add, batch)
 
-    async def _take_lists(self, consumer: AIOKafkaConsumer) -> None:
-        found = await consumer.getmany(self._lists, timeout_ms=_POLL_MS)
-        for record in found.get(self._lists, ()):
-            self._take_list(record.value or b"")
 
-    def _take_list(self, value: bytes) -> None:
-        try:
-            version = self._assembler.add(value)
-        except Rejected:
-            return  # as every reader does; the list feed tells of it
-        if version is not None:
-            self._versions[version.number] = version
-
-    def _forget(self, oldest: int) -> None:
-        """Drop lists that no lane will name any more: numbers never fall within a lane."""
-        for number in sorted(self._versions)[:-100]:
-            if number < oldest - 100:
-                del self._versions[number]
+def _parsed(records: Sequence[Any]) -> list[tuple[Header, Body]]:
+    return [parse_block(each.key or b"", each.value or b"") for each in records]

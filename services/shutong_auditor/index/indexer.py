@@ -10,15 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, func, insert, inspect, select
 
-from shutong_auditor.index.schema import (
-    ABOUT,
-    BLOCKS,
-    FLOWS,
-    INTAKES,
-    METADATA,
-    PLACEMENTS,
-    VERSION,
-)
+from shutong_auditor.index.daysums import add_flows, add_intakes
+from shutong_auditor.index.schema import ABOUT, BLOCKS, FLOWS, METADATA, PLACEMENTS, VERSION
 from shutong_auditor.tally import TallyMaker
 from shutong_core.audit.body import Body
 from shutong_core.audit.header import Header, header_hash
@@ -57,7 +50,7 @@ class Indexer:
     def __init__(self, engine: Engine, table: RegionTable, cluster: str) -> None:
         """Makes the tables where there are none. Raises Fatal if they are of another bus."""
         self._engine = engine
-        self._table = table
+        self._maker = TallyMaker(table)
         self._next: dict[int, int] = {}
         self._begin(cluster)
 
@@ -96,20 +89,22 @@ class Indexer:
                 self._rows(block, rows)
             for table, made in (
                 (BLOCKS, rows.blocks),
-                (INTAKES, rows.intakes),
                 (FLOWS, rows.flows),
                 (PLACEMENTS, rows.placements),
             ):
                 if made:
                     connection.execute(insert(table), made)
+            add_flows(connection, rows.flows)
+            add_intakes(connection, rows.intakes)
         self._next = nexts
         return len(rows.blocks)
 
     def clear(self) -> None:
         """Forget everything: the index is then made anew from the audit."""
         with self._engine.begin() as connection:
-            for table in (BLOCKS, INTAKES, FLOWS, PLACEMENTS):
-                connection.execute(delete(table))
+            for table in METADATA.sorted_tables:
+                if table is not ABOUT:
+                    connection.execute(delete(table))
         self._next.clear()
 
     def blocks(self) -> int:
@@ -126,9 +121,9 @@ class Indexer:
                 connection.execute(insert(ABOUT), {"version": VERSION, "cluster": cluster})
             elif found != (VERSION, cluster):
                 raise Fatal(
-                    f"索引属于 {found[1]}（第 {found[0]} 版）：请另选数据库，或移走索引文件后重建。"
-                    f" The index is of {found[1]} (version {found[0]}): choose another database, or"
-                    " move the file away, it is made again from the audit."
+                    f"索引属于 {found[1]}（第 {found[0]} 版）：请另选数据库，或执行 shutong audit"
+                    f" index --rebuild。 The index is of {found[1]} (version {found[0]}): choose"
+                    " another database, or run `shutong audit index --rebuild`."
                 )
 
     def _rows(self, block: IndexedBlock, rows: _Rows) -> None:
@@ -158,13 +153,13 @@ class Indexer:
         rows.flows += ({**common, **each} for each in self._flows(block))
 
     def _flows(self, block: IndexedBlock) -> Iterator[dict[str, Any]]:
-        maker = TallyMaker(self._table)
-        maker.add(block.body, block.version)
-        for flow, count in maker.tally.flows.items():
+        self._maker.add(block.body, block.version)
+        for flow, count in self._maker.take().flows.items():
             grant = block.version.grant(flow.grant)
             yield {
                 "dataset": flow.dataset,
                 "grant_id": flow.grant,
+                "publisher": flow.publisher,
                 "provider": flow.provider,
                 "requester": (grant.requester or "") if grant else "",
                 "giver": int(flow.giver),
@@ -173,6 +168,19 @@ class Indexer:
                 "verdict": flow.verdict,
                 "count": count,
             }
+
+
+def drop_index(engine: Engine, cluster: str) -> None:
+    """Take the tables away, of whatever version. Raises Fatal if they are of another bus."""
+    if inspect(engine).has_table(ABOUT.name):
+        with engine.connect() as connection:
+            of = connection.execute(select(ABOUT.c.cluster)).scalar()
+        if of not in (None, cluster):
+            raise Fatal(
+                f"索引属于另一条总线 {of}，未改动：请另选数据库。"
+                f" The index is of another bus, {of}, and was left alone: choose another database."
+            )
+    METADATA.drop_all(engine)
 
 
 def day_of(at_ms: int) -> str:

@@ -6,20 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, func, or_, select
+from sqlalchemy import ColumnElement, Engine, Table, func, or_, select
 
-from shutong_auditor.index.schema import BLOCKS, FLOWS, INTAKES, PLACEMENTS
+from shutong_auditor.index.schema import BLOCKS, DAYS, FLOWS, INTAKES, PLACEMENTS
 from shutong_auditor.tally import PLACED
 from shutong_core.domain.errors import Rejected
 
 LINES_MAX = 10_000
-#: Columns of `flows` that sums may be split by.
+#: Only blocks have these; all else is asked of the sums by day.
+_OF_BLOCKS = frozenset({"lane", "sequence"})
+#: What sums may be split by.
 SPLITS = (
     "day",
     "month",
     "list_number",
     "dataset",
     "grant_id",
+    "publisher",
     "provider",
     "requester",
     "giver",
@@ -37,7 +40,7 @@ class Question:
 
     first_day: str | None = None
     last_day: str | None = None
-    organisation: str | None = None  # giving or receiving
+    organisation: str | None = None  # giving, writing or receiving
     provider: str | None = None
     requester: str | None = None
     dataset: str | None = None
@@ -47,6 +50,8 @@ class Question:
     direction: str | None = None
     giver: int | None = None
     receiver: int | None = None
+    publisher: str | None = None
+    supplier: str | None = None  # giving or writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +75,10 @@ def sums(
         )
     if not 1 <= limit <= LINES_MAX or skip < 0:
         raise Rejected(f"行数应为 1 至 {LINES_MAX}。 The limit is 1 to {LINES_MAX} lines.")
-    columns = [_split(each) for each in by]
-    total = func.sum(FLOWS.c.count)
-    asked = select(*columns, total).where(*_where(question))
+    table = DAYS if _OF_BLOCKS.isdisjoint(by) else FLOWS
+    columns = [_split(table, each) for each in by]
+    total = func.sum(table.c.count)
+    asked = select(*columns, total).where(*_where(table, question))
     if columns:
         asked = asked.group_by(*columns).order_by(*columns)
     with engine.connect() as connection:
@@ -127,8 +133,8 @@ def supplied(
             table.dataset,
             table.outcome,
             func.sum(table.count),
-            func.min(table.decided_ms),
-            func.max(table.decided_ms),
+            func.min(table.first_ms),
+            func.max(table.last_ms),
         )
         .where(table.publisher == publisher, table.day >= first_day, table.day <= last_day)
         .group_by(table.dataset, table.outcome)
@@ -171,15 +177,16 @@ def _fields(question: Question) -> dict[str, Any]:
     return {name: getattr(question, name) for name in Question.__dataclass_fields__}
 
 
-def _split(name: str) -> ColumnElement[Any]:
+def _split(table: Table, name: str) -> ColumnElement[Any]:
     if name == "month":
-        return func.substr(FLOWS.c.day, 1, 7).label("month")
-    return FLOWS.c[name]
+        return func.substr(table.c.day, 1, 7).label("month")
+    return table.c[name]
 
 
-def _where(question: Question) -> list[ColumnElement[bool]]:
-    table = FLOWS.c
+def _where(of: Table, question: Question) -> list[ColumnElement[bool]]:
+    table = of.c
     exact = {
+        table.publisher: question.publisher,
         table.provider: question.provider,
         table.requester: question.requester,
         table.dataset: question.dataset,
@@ -196,6 +203,9 @@ def _where(question: Question) -> list[ColumnElement[bool]]:
     if question.last_day is not None:
         found.append(table.day <= question.last_day)
     if question.organisation is not None:
-        who = question.organisation
-        found.append(or_(table.provider == who, table.requester == who))
+        sides = (table.provider, table.publisher, table.requester)
+        found.append(or_(*(side == question.organisation for side in sides)))
+    if question.supplier is not None:
+        gave = (table.provider, table.publisher)
+        found.append(or_(*(side == question.supplier for side in gave)))
     return found

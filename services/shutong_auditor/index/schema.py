@@ -1,29 +1,26 @@
-"""Tables of the index: one row a block, and per block its sums; no record, token or identifier.
+"""Tables of the index: blocks, their sums, access events; no record, token or identifier.
 
 Nothing in here is evidence: each row names the block that is.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Column,
-    Engine,
     Index,
     Integer,
     LargeBinary,
     MetaData,
     String,
     Table,
-    create_engine,
-    event,
+    Text,
 )
 
 #: Raised when the tables change: the index is then made anew, which takes nothing but time.
-VERSION = 1
+VERSION = 2
 METADATA = MetaData()
 
 
@@ -57,33 +54,74 @@ BLOCKS = Table(
     Column("refused", Integer, nullable=False),
     Column("placed", BigInteger, nullable=False),
 )
-#: What publishers brought in: outcome `passed`, or the reason of the refusal.
+#: What publishers brought in on a day: outcome `passed`, or the reason of the refusal.
 INTAKES = Table(
     "intakes",
     METADATA,
-    *_block(),
-    Column("publisher", String(18), nullable=False),  # organisation
-    Column("outcome", String(40), nullable=False),
+    Column("day", String(10), primary_key=True),
+    Column("publisher", String(18), primary_key=True),  # organisation
+    Column("dataset", String(48), primary_key=True),
+    Column("outcome", String(40), primary_key=True),
+    Column("list_number", BigInteger, primary_key=True, autoincrement=False),
+    Column("first_ms", BigInteger, nullable=False),
+    Column("last_ms", BigInteger, nullable=False),
     Column("count", BigInteger, nullable=False),
-    Index("intakes_day", "day", "publisher", "dataset"),
 )
-#: What grants received, or not: verdict `placed`, `outside`, or a reason.
+#: What a flow is about, in this order in both tables below.
+FLOW_COLUMNS = (
+    ("dataset", String(48)),
+    ("grant_id", String(48)),
+    ("publisher", String(18)),  # who wrote
+    ("provider", String(18)),  # the giving organisation: the publisher, but for return flow
+    ("requester", String(18)),  # "" of a class grant
+    ("giver", Integer),  # level, 0 nation … 4 town
+    ("receiver", Integer),
+    ("direction", String(8)),  # "" where a class has several
+    ("verdict", String(40)),  # `placed`, `outside`, or a reason
+)
+#: What grants received, or not, block by block.
 FLOWS = Table(
     "flows",
     METADATA,
-    *_block(),
-    Column("grant_id", String(48), nullable=False),
-    Column("provider", String(18), nullable=False),  # the giving organisation
-    Column("requester", String(18), nullable=False),  # "" of a class grant
-    Column("giver", Integer, nullable=False),  # level, 0 nation … 4 town
-    Column("receiver", Integer, nullable=False),
-    Column("direction", String(8), nullable=False),  # "" where a class has several
-    Column("verdict", String(40), nullable=False),
+    *(column for column in _block() if column.name != "dataset"),
+    *(Column(name, kind, nullable=False) for name, kind in FLOW_COLUMNS),
     Column("count", BigInteger, nullable=False),
     Index("flows_day", "day", "verdict"),
     Index("flows_grant", "grant_id", "day"),
-    Index("flows_provider", "provider", "day"),
-    Index("flows_requester", "requester", "day"),
+)
+#: The same, summed by day and list: a year is asked in the time of a day.
+DAYS = Table(
+    "days",
+    METADATA,
+    Column("day", String(10), primary_key=True),
+    Column("list_number", BigInteger, primary_key=True, autoincrement=False),
+    *(Column(name, kind, primary_key=True, autoincrement=False) for name, kind in FLOW_COLUMNS),
+    Column("count", BigInteger, nullable=False),
+    Index("days_provider", "provider", "day"),
+    Index("days_publisher", "publisher", "day"),
+    Index("days_requester", "requester", "day"),
+    Index("days_grant", "grant_id", "day"),
+)
+#: Access events: refused and privileged requests, acts of administration.
+EVENTS = Table(
+    "events",
+    METADATA,
+    Column("number", Integer, primary_key=True, autoincrement=False),  # partition
+    Column("offset", BigInteger, primary_key=True, autoincrement=False),
+    Column("event_hash", LargeBinary(32), nullable=False),
+    Column("day", String(10), nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("process", Text, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("reason", String(40), nullable=False),  # "" if nothing was refused
+    Column("detail", Text, nullable=False),
+    Index("events_day", "day", "action"),
+    Index("events_target", "target", "day"),
+    Index("events_actor", "actor", "day"),
 )
 #: Which records of a grant a block placed, and the chain after them.
 PLACEMENTS = Table(
@@ -97,22 +135,3 @@ PLACEMENTS = Table(
     Index("placements_day", "day", "grant_id", "lane"),
     Index("placements_k", "grant_id", "lane", "last_k"),
 )
-
-
-def open_index(url: str | None, data_dir: Path) -> Engine:
-    """The engine of the index; without `url` a SQLite file in the auditor's directory."""
-    if url is None:
-        directory = data_dir / "auditor"
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        url = f"sqlite:///{directory / 'index.sqlite3'}"
-    engine = create_engine(url)
-    if engine.dialect.name == "sqlite":
-
-        @event.listens_for(engine, "connect")
-        def _on_connect(connection: Any, _: Any) -> None:
-            # Readers go on while the indexer writes; what a loss of power takes is read anew.
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-            connection.execute("PRAGMA busy_timeout=10000")
-
-    return engine

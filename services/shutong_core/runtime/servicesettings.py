@@ -129,7 +129,9 @@ class AuditorSettings(ServiceSettings):
     #: A person's report leaves out records for these purposes, and those of the last days.
     concealed_purposes: tuple[str, ...] = ()
     report_delay_days: Annotated[int, Field(ge=0, le=3650)] = 0
-    index_url: str | None = None  # SQLAlchemy's; default: SQLite in the data directory
+    #: postgresql://user@host/database, no password in it; default: SQLite in the data directory.
+    index_url: str | None = None
+    index_password_file: Path | None = None
     #: `<step>:<n>`: for tests, the process kills itself the n-th time it reaches that step.
     failpoint: Annotated[str, Field(pattern=r"^[a-z-]+:[1-9][0-9]*$")] | None = None
 
