@@ -22,7 +22,6 @@ from shutong_auditor.copyverify import verify_copy
 from shutong_auditor.index.engine import open_index
 from shutong_auditor.index.events import EventQuestion, events
 from shutong_auditor.index.questions import Question, last_blocks, spans, sums
-from shutong_auditor.index.schema import open_index
 from shutong_auditor.kafka_trees import Signed
 from shutong_auditor.kafka_verdict import KafkaVerdict
 from shutong_auditor.kafka_verify import verify_kafka
