@@ -278,6 +278,17 @@ async def test_records_and_offsets_do_not_disturb_each_other_on_their_way(
     # A node asks about one write of a transactional id at a time: two at once cost 100 ms of retry
     # in one transaction of ten.
     await make_topic(kafka, prefix)
+    # A new topic has no leader yet, a new group no coordinator: who writes first asks again.
+    first = producer(kafka, f"{prefix}.first")
+    await first.start()
+    try:
+        await first.begin()
+        await first.send(batch(prefix, b"0"))
+        await first.offsets({(prefix, 1): 0}, f"{prefix}.group")
+        await first.flush()
+        await first.commit()
+    finally:
+        await first.close()
     it = producer(kafka, f"{prefix}.i")
     await it.start()
     try:
