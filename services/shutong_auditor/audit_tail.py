@@ -21,7 +21,7 @@ from shutong_core.domain.errors import Rejected, Retryable
 from shutong_core.domain.regions import RegionTable
 from shutong_core.domain.version import ListVersion
 from shutong_core.runtime.cluster import partitions_of
-from shutong_core.runtime.consumers import stop_consumer
+from shutong_core.runtime.consumers import reading_committed
 from shutong_core.wire.topics import Topics
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -126,31 +126,23 @@ class AuditTail:
             await asyncio.sleep(RETRY_S)
 
     async def _follow(self) -> None:
-        consumer = AIOKafkaConsumer(
-            **self._client,
-            isolation_level="read_committed",
-            auto_offset_reset="none",
-            check_crcs=True,
-            fetch_max_wait_ms=200,
-        )
-        await consumer.start()
-        try:
-            lists = TopicPartition(self._topics.lists, 0)
-            lanes = (await partitions_of(self._client, [self._topics.audit])).get(
-                self._topics.audit, 0
-            )
-            receipts = TopicPartition(self._topics.receipts, 0)
-            parts = [lists, receipts]
-            parts += [TopicPartition(self._topics.audit, lane) for lane in range(lanes)]
-            consumer.assign(parts)
-            for part in parts:
-                consumer.seek(part, self._next.get(part, 0))
-            self._consumer = consumer
-            while lanes:
-                await self._take(consumer, lists, receipts)
-        finally:
-            self._consumer = None
-            await stop_consumer(consumer)
+        async with reading_committed(self._client, fetch_max_wait_ms=200) as consumer:
+            try:
+                lists = TopicPartition(self._topics.lists, 0)
+                lanes = (await partitions_of(self._client, [self._topics.audit])).get(
+                    self._topics.audit, 0
+                )
+                receipts = TopicPartition(self._topics.receipts, 0)
+                parts = [lists, receipts]
+                parts += [TopicPartition(self._topics.audit, lane) for lane in range(lanes)]
+                consumer.assign(parts)
+                for part in parts:
+                    consumer.seek(part, self._next.get(part, 0))
+                self._consumer = consumer
+                while lanes:
+                    await self._take(consumer, lists, receipts)
+            finally:
+                self._consumer = None
 
     async def _take(
         self, consumer: AIOKafkaConsumer, lists: TopicPartition, receipts: TopicPartition

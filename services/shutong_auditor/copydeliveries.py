@@ -14,6 +14,7 @@ from shutong_core.audit.trust import TrustBundle
 from shutong_core.audit.verdict import Finding, Statement
 from shutong_core.audit.verify_delivery import DeliveryVerifier, Ledger
 from shutong_core.domain.errors import Rejected
+from shutong_core.wire.topics import lanes_writing_to
 
 
 class DeliveryCheck:
@@ -52,7 +53,7 @@ class DeliveryCheck:
         self._tell()
 
     def _partition(self, grant: str, number: int, partitions: int) -> Iterator[Finding]:
-        lanes = [n for n in range(self._copy.about.lanes) if n % partitions == number]
+        lanes = lanes_writing_to(number, partitions, range(self._copy.about.lanes))
         name = delivery_file(grant, number)
         late = name.removesuffix(".records") in self._copy.about.late
         if late:

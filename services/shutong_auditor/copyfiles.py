@@ -23,7 +23,6 @@ FORMAT = "shutong-copy-v1"
 ABOUT = "copy.json"
 #: No message of the bus is larger than 2 MiB.
 PART_BYTES_MAX = 2 * 1024 * 1024 + 64 * 1024
-SEGMENT_BYTES = 45
 _ABSENT = b"\xff\xff\xff\xff"
 _NONE = 0xFFFFFFFF
 _SIZE = struct.Struct(">I")

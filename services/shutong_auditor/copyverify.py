@@ -22,7 +22,7 @@ from shutong_core.audit.header import parse_header
 from shutong_core.audit.signednote import SignedNote
 from shutong_core.audit.trust import TrustBundle
 from shutong_core.audit.verdict import Finding, Statement
-from shutong_core.audit.verify import Anchor, LaneVerifier, Totals
+from shutong_core.audit.verify import Anchor, LaneVerifier
 from shutong_core.audit.verify_delivery import Ledger
 from shutong_core.domain.errors import Rejected
 from shutong_core.wire.busrecords import AccessEvent, BusCodec
@@ -135,7 +135,7 @@ class _Run:
             self._add_all(check.block(header, parsed, compute=self._level > 1))
         self._finish_tree(f"{AUDIT}/{lane}", check)
         if verifier is not None:
-            self._sum(verifier.totals)
+            self.verdict.totals.add(verifier.totals)
 
     def _tree_check(self, topic: str, number: int) -> TreeCheck:
         tree = TreeName(self._trust.cluster, topic, number)
@@ -213,12 +213,3 @@ class _Run:
     def _add_all(self, findings: Iterable[Finding]) -> None:
         for finding in findings:
             self.verdict.add(finding)
-
-    def _sum(self, totals: Totals) -> None:
-        total = self.verdict.totals
-        total.blocks += totals.blocks
-        total.bodies += totals.bodies
-        total.rows += totals.rows
-        total.refused += totals.refused
-        total.placed += totals.placed
-        total.after_abort += totals.after_abort

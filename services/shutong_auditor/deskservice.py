@@ -18,14 +18,13 @@ from shutong_auditor.reconcile import GrantDay, reconcile
 from shutong_auditor.userecords import UseRecords
 from shutong_auditor.useroutes import use_routes
 from shutong_core.audit.access import Act
+from shutong_core.audit.rotation import SIGNER
 from shutong_core.runtime.accesslog import AccessLog
 from shutong_core.runtime.ackedwriter import AckedWriter
 from shutong_core.runtime.httpserver import HttpServer
 from shutong_core.runtime.node import Node
 
 SERVICE = "auditor"
-#: Name of the key that signs checkpoints and certificates.
-SIGNER = "auditor"
 _log = structlog.stdlib.get_logger(__name__)
 
 

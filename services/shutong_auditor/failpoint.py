@@ -5,14 +5,13 @@ In service they do nothing.
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
 from typing import Literal, get_args
 
 import structlog
 
 from shutong_core.domain.errors import Fatal
+from shutong_core.runtime.failpoint import kill_at
 
 Step = Literal["recomputed", "signed", "cosigned", "stored", "published"]
 Failpoint = Callable[[Step], None]
@@ -27,12 +26,4 @@ def failpoint_of(setting: str | None) -> Failpoint:
     if step not in get_args(Step):
         raise Fatal(f"no failpoint is called {step}: {', '.join(get_args(Step))}")
     _log.warning("FAILPOINT set: this process will kill itself", name=step, count=int(nth))
-    left = int(nth)
-
-    def check(here: Step) -> None:
-        nonlocal left
-        left -= here == step
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return check
+    return kill_at(step, int(nth))

@@ -20,6 +20,7 @@ from shutong_auditor.lane_checks import LaneRows
 from shutong_core.audit.follow import Position
 from shutong_core.audit.verify import Anchor
 from shutong_core.domain.errors import Rejected, Retryable
+from shutong_core.runtime.consumers import committed_consumer
 from shutong_core.wire.busrecords import (
     HEAD_KEY,
     BusCodec,
@@ -173,13 +174,8 @@ async def open_reading(
     `group`: the consumer group that holds the lanes' input offsets; it is only looked at.
     Raises Retryable if Kafka cannot be reached.
     """
-    consumer = AIOKafkaConsumer(
-        **client,
-        group_id=None,
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        isolation_level="read_committed",
-        check_crcs=True,
+    consumer = committed_consumer(
+        client,
         max_partition_fetch_bytes=_FETCH_BYTES_MAX,
         fetch_max_wait_ms=_FETCH_WAIT_MS,
     )

@@ -24,11 +24,11 @@ from shutong_auditor.lane_checks import (
 from shutong_core.audit.checkpoint import AUDIT
 from shutong_core.audit.header import parse_header
 from shutong_core.audit.verdict import Finding, Statement
-from shutong_core.audit.verify import Anchor, LaneVerifier, Totals
+from shutong_core.audit.verify import Anchor, LaneVerifier
 from shutong_core.audit.verify_delivery import DeliveryVerifier, Ledger
 from shutong_core.domain.errors import Rejected
 from shutong_core.wire.busrecords import BusCodec
-from shutong_core.wire.topics import Topics
+from shutong_core.wire.topics import Topics, lanes_writing_to
 
 
 async def verify_kafka(
@@ -154,7 +154,7 @@ class _Run:
             self.add(self.trees.finish(AUDIT, lane))
         verifier = verifier or LaneVerifier(self.verdict.cluster, lane, self.lists)
         self.verdict.last_blocks[lane] = verifier.last
-        self._sum(verifier.totals)
+        self.verdict.totals.add(verifier.totals)
         return verifier
 
     def _compare(self, lane: int, verifier: LaneVerifier, state: LaneState) -> None:
@@ -228,7 +228,7 @@ class _Run:
         self, grant: str, partition: int, partitions: int, span: tuple[int, int, int]
     ) -> None:
         first, end, newer_from = span
-        lanes = [lane for lane in self.verdict.last_blocks if lane % partitions == partition]
+        lanes = lanes_writing_to(partition, partitions, self.verdict.last_blocks)
         verifier = DeliveryVerifier(
             self.verdict.cluster, grant, lanes, self.ledger, from_start=first == 0
         )
@@ -248,12 +248,3 @@ class _Run:
         """Notes what is wrong."""
         for finding in findings:
             self.verdict.add(finding)
-
-    def _sum(self, totals: Totals) -> None:
-        total = self.verdict.totals
-        total.blocks += totals.blocks
-        total.bodies += totals.bodies
-        total.rows += totals.rows
-        total.refused += totals.refused
-        total.placed += totals.placed
-        total.after_abort += totals.after_abort

@@ -13,6 +13,7 @@ from shutong_core.audit.chain import SEGMENT_HEADER
 from shutong_core.audit.verdict import Finding, Statement
 from shutong_core.audit.verify_delivery import DeliveryVerifier, Ledger
 from shutong_core.domain.errors import Rejected
+from shutong_core.wire.topics import lanes_writing_to
 
 
 class OwnCheck:
@@ -57,7 +58,7 @@ class OwnCheck:
             yield from self._file(grant, number, count)
 
     def _file(self, grant: str, number: int, partitions: int) -> Iterator[Finding]:
-        lanes = [n for n in range(self._copy.about.lanes) if n % partitions == number]
+        lanes = lanes_writing_to(number, partitions, range(self._copy.about.lanes))
         cluster = self._copy.about.cluster
         verifier = DeliveryVerifier(
             cluster, grant, lanes, self._ledger, from_start=self._from_start

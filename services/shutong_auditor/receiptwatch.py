@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from sqlalchemy import Engine
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from shutong_auditor.index.questions import chain_at, placed_up_to
 from shutong_core.audit.receipts import DeliveryReceipt, Verify, parse_receipt
 from shutong_core.domain.errors import Rejected
-from shutong_core.runtime.consumers import stop_consumer
+from shutong_core.runtime.consumers import reading_committed
 
 RETRY_S = 1.0
 #: Receipts that wait for the index to reach them, and for how long before they count as wrong.
@@ -100,17 +100,7 @@ class ReceiptWatch:
             await asyncio.sleep(RETRY_S)
 
     async def _follow(self) -> None:
-        consumer = AIOKafkaConsumer(
-            **self._client,
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            isolation_level="read_committed",
-            check_crcs=True,
-            fetch_max_wait_ms=200,
-        )
-        await consumer.start()
-        try:
+        async with reading_committed(self._client, fetch_max_wait_ms=200) as consumer:
             consumer.assign([self._place])
             first = (await consumer.beginning_offsets([self._place]))[self._place]
             consumer.seek(self._place, max(first, self._next))
@@ -123,8 +113,6 @@ class ReceiptWatch:
                 else:
                     await asyncio.sleep(0.5)
                 await asyncio.to_thread(self._compare)
-        finally:
-            await stop_consumer(consumer)
 
     def _take(self, offset: int, value: bytes) -> None:
         if not value:

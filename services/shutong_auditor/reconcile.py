@@ -20,7 +20,7 @@ from shutong_core.audit.chain import segment_of
 from shutong_core.audit.receipts import parse_receipt
 from shutong_core.domain.errors import Rejected, Retryable
 from shutong_core.runtime.cluster import partitions_of
-from shutong_core.runtime.consumers import stop_consumer
+from shutong_core.runtime.consumers import committed_records, reading_committed
 from shutong_core.wire.topics import Topics
 
 #: Read from so long before the day, so that the header of each segment is met, and so long after.
@@ -99,24 +99,19 @@ async def reconcile(
     by_grant: dict[str, dict[int, Span]] = defaultdict(dict)
     for span in spans:
         by_grant[span.grant][span.lane] = span
-    consumer = AIOKafkaConsumer(
-        **client, isolation_level="read_committed", auto_offset_reset="none", check_crcs=True
-    )
     try:
-        await consumer.start()
-        signed = await _acknowledged(consumer, topics)
-        found = []
-        for grant, lanes in sorted(by_grant.items()):
-            topic = topics.delivery(grant)
-            count = (await partitions_of(client, [topic])).get(topic, 0)
-            seen = _Seen({lane: _LaneSeen(span, span.first_k) for lane, span in lanes.items()})
-            for number in range(count):
-                await _count(consumer, TopicPartition(topic, number), (first_ms, end_ms), seen)
-            found.append(_compared(grant, seen, signed, there=count > 0))
+        async with reading_committed(client) as reader:
+            signed = await _acknowledged(reader, topics)
+            found = []
+            for grant, lanes in sorted(by_grant.items()):
+                topic = topics.delivery(grant)
+                count = (await partitions_of(client, [topic])).get(topic, 0)
+                seen = _Seen({lane: _LaneSeen(span, span.first_k) for lane, span in lanes.items()})
+                for number in range(count):
+                    await _count(reader, TopicPartition(topic, number), (first_ms, end_ms), seen)
+                found.append(_compared(grant, seen, signed, there=count > 0))
     except (KafkaError, TimeoutError) as error:
         raise Retryable(f"deliveries cannot be read: {type(error).__name__}") from error
-    finally:
-        await stop_consumer(consumer)
     return found
 
 
@@ -134,41 +129,36 @@ async def _count(
     if offsets[place] is None:
         return
     end = until[place].offset if until[place] is not None else end
-    consumer.assign([place])
-    consumer.seek(place, offsets[place].offset)
     seen.lane = None
-    while await consumer.position(place) < end:
-        for record in (await consumer.getmany(place, timeout_ms=200)).get(place, ()):
-            try:
-                segment = segment_of(record.headers)
-            except Rejected:
-                seen.lane = None  # not to be attributed: it will be missing, and is named so
-                continue
-            if segment is not None:
-                seen.lane, seen.k = segment.lane, segment.k - 1
-            if seen.lane is None:
-                continue
-            seen.k += 1
-            if record.offset < end and (lane := seen.lanes.get(seen.lane)) is not None:
-                lane.see(seen.k)
+    async for record in committed_records(consumer, place, offsets[place].offset, end):
+        try:
+            segment = segment_of(record.headers)
+        except Rejected:
+            seen.lane = None  # not to be attributed: it will be missing, and is named so
+            continue
+        if segment is not None:
+            seen.lane, seen.k = segment.lane, segment.k - 1
+        if seen.lane is None:
+            continue
+        seen.k += 1
+        if (lane := seen.lanes.get(seen.lane)) is not None:
+            lane.see(seen.k)
 
 
 async def _acknowledged(consumer: AIOKafkaConsumer, topics: Topics) -> dict[tuple[str, int], int]:
     """How far each (grant, lane) was countersigned; class grants have chains by territory."""
     place = TopicPartition(topics.receipts, 0)
     reached: dict[tuple[str, int], int] = defaultdict(int)
-    consumer.assign([place])
-    consumer.seek(place, (await consumer.beginning_offsets([place]))[place])
+    first = (await consumer.beginning_offsets([place]))[place]
     end = (await consumer.end_offsets([place]))[place]
-    while await consumer.position(place) < end:
-        for record in (await consumer.getmany(place, timeout_ms=200)).get(place, ()):
-            try:
-                receipt = parse_receipt(record.value or b"", lambda *_: True)
-            except Rejected:
-                continue  # not for a sum to say; verification does
-            if receipt.territory is None:
-                name = (receipt.grant, receipt.lane)
-                reached[name] = max(reached[name], receipt.last)
+    async for record in committed_records(consumer, place, first, end):
+        try:
+            receipt = parse_receipt(record.value or b"", lambda *_: True)
+        except Rejected:
+            continue  # not for a sum to say; verification does
+        if receipt.territory is None:
+            name = (receipt.grant, receipt.lane)
+            reached[name] = max(reached[name], receipt.last)
     return reached
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +14,13 @@ from shutong_core.audit.block import parse_block
 from shutong_core.audit.body import Body
 from shutong_core.audit.header import Header
 from shutong_core.domain.errors import Rejected, Retryable
-from shutong_core.runtime.consumers import stop_consumer
+from shutong_core.runtime.consumers import committed_records, reading_committed
 from shutong_core.wire.topics import Topics
 
 READ_S_MAX = 120.0
 #: A block is written after its records came in; clocks of Kafka's nodes may differ by this.
 _SKEW_MS = 10_000
+_FETCH = {"max_partition_fetch_bytes": 4 * 1024 * 1024, "fetch_max_wait_ms": 50}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,15 @@ async def find_row(
     """
     dataset, lane, offset = place
     try:
-        async with asyncio.timeout(READ_S_MAX), _reader(client) as reader:
+        async with asyncio.timeout(READ_S_MAX), reading_committed(client, **_FETCH) as reader:
             start = await _start(reader, topics, place)
-            async for key, value in _blocks(reader, TopicPartition(topics.audit, lane), start):
-                header, body = parse_block(key, value)
+            audit = TopicPartition(topics.audit, lane)
+            end = (await reader.end_offsets([audit]))[audit]
+            async for record in committed_records(reader, audit, start, end):
+                header, body = parse_block(record.key or b"", record.value or b"")
                 found = _row(body, dataset, loading, offset)
                 if found is not None:
-                    return FoundRow(key, header, body, *found)
+                    return FoundRow(record.key, header, body, *found)
     except (KafkaError, TimeoutError) as error:
         raise Retryable(f"audit cannot be read: {type(error).__name__}") from error
     raise Rejected(
@@ -86,43 +88,18 @@ async def _start(reader: AIOKafkaConsumer, topics: Topics, place: tuple[str, int
 async def _came_in(reader: AIOKafkaConsumer, inbound: TopicPartition, offset: int) -> int | None:
     """When the record was appended; None if it is past its term."""
     try:
-        first = (await reader.beginning_offsets([inbound]))[inbound]
-        end = (await reader.end_offsets([inbound]))[inbound]
+        found = await first_at(reader, inbound, offset)
     except KafkaError:
         return None
-    if not first <= offset < end:
-        return None
-    reader.assign([inbound])
-    reader.seek(inbound, offset)
-    found = await reader.getmany(inbound, timeout_ms=1_000, max_records=1)
-    records = found.get(inbound, [])
-    return records[0].timestamp if records else None
+    return None if found is None else int(found.timestamp)
 
 
-async def _blocks(
-    reader: AIOKafkaConsumer, place: TopicPartition, start: int
-) -> AsyncIterator[tuple[bytes, bytes]]:
+async def first_at(reader: AIOKafkaConsumer, place: TopicPartition, offset: int) -> Any:
+    """The first record at `offset` or after it; None if that offset is gone or not there yet."""
+    first = (await reader.beginning_offsets([place]))[place]
     end = (await reader.end_offsets([place]))[place]
-    reader.assign([place])
-    reader.seek(place, start)
-    while await reader.position(place) < end:
-        for record in (await reader.getmany(place, timeout_ms=200)).get(place, ()):
-            yield record.key or b"", record.value or b""
-
-
-@asynccontextmanager
-async def _reader(client: Mapping[str, Any]) -> AsyncIterator[AIOKafkaConsumer]:
-    reader = AIOKafkaConsumer(
-        **client,
-        group_id=None,
-        auto_offset_reset="none",
-        isolation_level="read_committed",
-        check_crcs=True,
-        max_partition_fetch_bytes=4 * 1024 * 1024,
-        fetch_max_wait_ms=50,
-    )
-    await reader.start()
-    try:
-        yield reader
-    finally:
-        await stop_consumer(reader)
+    if offset < first:
+        return None
+    async for record in committed_records(reader, place, offset, end):
+        return record
+    return None

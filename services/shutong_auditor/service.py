@@ -29,6 +29,7 @@ from shutong_auditor.treestore import TreeStore
 from shutong_auditor.treetail import Times, TreeTail
 from shutong_core.audit.checkpoint import ACCESS, AUDIT, TreeName
 from shutong_core.audit.receipts import Verify
+from shutong_core.audit.rotation import SIGNER
 from shutong_core.runtime.ackedwriter import AckedWriter
 from shutong_core.runtime.checkpointfeed import CheckpointFeed
 from shutong_core.runtime.cluster import partitions_of
@@ -38,8 +39,6 @@ from shutong_core.runtime.lifecycle import Stop
 from shutong_core.runtime.node import Node, wait_for_bus_name
 
 SERVICE = "auditor"
-#: Name of the signing key of checkpoints.
-SIGNER = "auditor"
 START_AGAIN_S = 0.5
 _log = structlog.stdlib.get_logger(__name__)
 

@@ -6,25 +6,27 @@ tokens and the number, which is used for this one question and kept nowhere.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from shutong_auditor.index.listshelf import ListShelf
 from shutong_core.audit.block import parse_block
 from shutong_core.audit.body import Body, InputSection
 from shutong_core.audit.digests import TOKEN_BYTES
 from shutong_core.audit.header import Header
-from shutong_core.domain.changes import Assembler, Verify
+from shutong_core.domain.changes import Verify
 from shutong_core.domain.errors import Rejected, Retryable
 from shutong_core.domain.version import ListVersion
 from shutong_core.runtime.cluster import partitions_of
-from shutong_core.runtime.consumers import stop_consumer
+from shutong_core.runtime.consumers import committed_records, reading_committed
 from shutong_core.wire.topics import Topics
 
 LINES_MAX = 10_000
+_LIST_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,75 +124,38 @@ async def subject_report(
     Reads every block of that time. Raises Rejected if there is more than a report holds,
     Retryable if Kafka does not answer.
     """
-    consumer = AIOKafkaConsumer(
-        **client,
-        isolation_level="read_committed",
-        auto_offset_reset="none",
-        check_crcs=True,
-        max_partition_fetch_bytes=4 * 1024 * 1024,
-    )
     found: list[Line] = []
+    shelf = ListShelf(client, topics.lists, verify)
     try:
-        await consumer.start()
-        versions = await _versions(consumer, topics, verify)
-        lanes = (await partitions_of(client, [topics.audit])).get(topics.audit, 0)
-        for lane in range(lanes):
-            place = TopicPartition(topics.audit, lane)
-            async for key, value in _blocks(consumer, place, span_ms):
-                if value.find(token) < 0:
-                    continue  # most blocks: nothing of them is parsed
-                header, body = parse_block(key, value)
-                version = versions.get(header.list_number)
-                if version is None:
-                    raise Rejected(f"control.lists does not have list {header.list_number}")
-                found += filter(lawful.shows, lines_of(header, body, token, version))
-                if len(found) > LINES_MAX:
-                    raise Rejected(
-                        f"超过 {LINES_MAX} 条，请缩短期间。"
-                        f" More than {LINES_MAX} records: ask for less time."
-                    )
+        async with reading_committed(client, max_partition_fetch_bytes=4 * 1024 * 1024) as reader:
+            lanes = (await partitions_of(client, [topics.audit])).get(topics.audit, 0)
+            for lane in range(lanes):
+                place = TopicPartition(topics.audit, lane)
+                first, end = await _offsets(reader, place, span_ms)
+                async for record in committed_records(reader, place, first, end):
+                    value = record.value or b""
+                    if value.find(token) < 0:
+                        continue  # most blocks: nothing of them is parsed
+                    header, body = parse_block(record.key or b"", value)
+                    version = await shelf.get(header.list_number, header.list_digest, _LIST_S)
+                    found += filter(lawful.shows, lines_of(header, body, token, version))
+                    if len(found) > LINES_MAX:
+                        raise Rejected(
+                            f"超过 {LINES_MAX} 条，请缩短期间。"
+                            f" More than {LINES_MAX} records: ask for less time."
+                        )
     except (KafkaError, TimeoutError) as error:
         raise Retryable(f"audit cannot be read: {type(error).__name__}") from error
     finally:
-        await stop_consumer(consumer)
+        await shelf.close()
     return sorted(found, key=lambda line: (line.decided_ms, line.lane, line.block, line.k))
 
 
-async def _versions(
-    consumer: AIOKafkaConsumer, topics: Topics, verify: Verify
-) -> dict[int, ListVersion]:
-    assembler, found = Assembler(verify), dict[int, ListVersion]()
-    async for _, value in _all(consumer, TopicPartition(topics.lists, 0), None):
-        try:
-            version = assembler.add(value)
-        except Rejected:
-            continue  # as every reader does
-        if version is not None:
-            found[version.number] = version
-    return found
-
-
-async def _blocks(
-    consumer: AIOKafkaConsumer, place: TopicPartition, span_ms: tuple[int, int]
-) -> AsyncIterator[tuple[bytes, bytes]]:
-    async for pair in _all(consumer, place, span_ms):
-        yield pair
-
-
-async def _all(
-    consumer: AIOKafkaConsumer, place: TopicPartition, span_ms: Sequence[int] | None
-) -> AsyncIterator[tuple[bytes, bytes]]:
-    """Key and value of the records of a partition, of those appended in a time."""
-    start = (await consumer.beginning_offsets([place]))[place]
-    end = (await consumer.end_offsets([place]))[place]
-    if span_ms is not None:
-        first = (await consumer.offsets_for_times({place: max(0, span_ms[0])}))[place]
-        after = (await consumer.offsets_for_times({place: span_ms[1] + 1}))[place]
-        start = end if first is None else first.offset
-        end = end if after is None else after.offset
-    consumer.assign([place])
-    consumer.seek(place, start)
-    while await consumer.position(place) < end:
-        for record in (await consumer.getmany(place, timeout_ms=200)).get(place, ()):
-            if record.offset < end:
-                yield record.key or b"", record.value or b""
+async def _offsets(
+    reader: AIOKafkaConsumer, place: TopicPartition, span_ms: tuple[int, int]
+) -> tuple[int, int]:
+    """First offset, and end, of what was appended to a partition in a time."""
+    end: int = (await reader.end_offsets([place]))[place]
+    first = (await reader.offsets_for_times({place: max(0, span_ms[0])}))[place]
+    after = (await reader.offsets_for_times({place: span_ms[1] + 1}))[place]
+    return end if first is None else first.offset, end if after is None else after.offset

@@ -19,7 +19,7 @@ from shutong_auditor.growth import Floor, Halted, TreeGrowth
 from shutong_auditor.signing import CheckpointSigner
 from shutong_core.audit.checkpoint import Checkpoint
 from shutong_core.domain.errors import Retryable
-from shutong_core.runtime.consumers import stop_consumer
+from shutong_core.runtime.consumers import reading_committed
 
 RETRY_S = 1.0
 _ANSWER_S = 15.0
@@ -30,12 +30,11 @@ _log = structlog.stdlib.get_logger(__name__)
 
 @dataclass(slots=True)
 class _Published:
-    """When a tree was published last, how large it was then, what hindered it since."""
+    """When a tree was published last, how large it was then, when that was tried last."""
 
     size: int = -1
     at: float = float("-inf")
     tried: float = float("-inf")
-    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,27 +126,18 @@ class TreeTail:
             await asyncio.sleep(RETRY_S)
 
     async def _follow(self) -> None:
-        consumer = AIOKafkaConsumer(
-            **self._client,
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            isolation_level="read_committed",
-            check_crcs=True,
+        async with reading_committed(
+            self._client,
+            _ANSWER_S,
             max_partition_fetch_bytes=_FETCH_BYTES_MAX,
             fetch_max_wait_ms=_POLL_MS,
-        )
-        async with asyncio.timeout(_ANSWER_S):
-            await consumer.start()
-        try:
+        ) as consumer:
             async with asyncio.timeout(_ANSWER_S):
                 await self._begin(consumer)
             self.problem = None
             while True:
                 await self._take(consumer)
                 await self._publish_due()
-        finally:
-            await stop_consumer(consumer)
 
     async def _begin(self, consumer: AIOKafkaConsumer) -> None:
         places = list(self._growths)

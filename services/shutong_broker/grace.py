@@ -10,13 +10,13 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from shutong_core.audit.checkpoint import AUDIT, TreeName
 from shutong_core.domain.errors import Retryable
 from shutong_core.runtime.checkpointfeed import CheckpointFeed
-from shutong_core.runtime.consumers import stop_consumer
+from shutong_core.runtime.consumers import reading_committed
 
 _ANSWER_S = 10.0
 
@@ -68,19 +68,16 @@ class CheckpointGrace:
     async def _read_first(self, lane: int) -> int:
         """When the first block that is kept was appended, in milliseconds since 1970 UTC."""
         place = TopicPartition(self._topic, lane)
-        consumer = AIOKafkaConsumer(
-            **self._client, auto_offset_reset="none", isolation_level="read_committed"
-        )
         try:
-            async with asyncio.timeout(_ANSWER_S):
-                await consumer.start()
-                consumer.assign([place])
-                consumer.seek(place, (await consumer.beginning_offsets([place]))[place])
-                record = await consumer.getone(place)
+            async with (
+                asyncio.timeout(_ANSWER_S),
+                reading_committed(self._client) as reader,
+            ):
+                reader.assign([place])
+                reader.seek(place, (await reader.beginning_offsets([place]))[place])
+                record = await reader.getone(place)
                 return int(record.timestamp)
         except (KafkaError, TimeoutError) as error:
             raise Retryable(
                 f"lane {lane}: the first block cannot be read: {type(error).__name__}"
             ) from error
-        finally:
-            await stop_consumer(consumer)

@@ -7,8 +7,7 @@ is read here can still change.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +25,12 @@ from shutong_broker.window import (
 )
 from shutong_core.audit.block import header_hash, parse_block, parse_header
 from shutong_core.domain.errors import Fatal, Rejected, Retryable
-from shutong_core.runtime.consumers import stop_consumer
+from shutong_core.runtime.consumers import committed_records, reading_committed
 from shutong_core.wire.topics import Topics
 
 READ_S_MAX = 60.0
 _STEP_OFFSETS = 256
+_FETCH = {"max_partition_fetch_bytes": 4 * 1024 * 1024, "fetch_max_wait_ms": 50}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,44 +63,11 @@ async def take_lane(
     if Kafka does not answer.
     """
     try:
-        async with asyncio.timeout(READ_S_MAX), _reader(client) as reader:
+        async with asyncio.timeout(READ_S_MAX), reading_committed(client, **_FETCH) as reader:
             state, head_from = await _state(reader, topics, lane, states)
             return await _replay_audit(reader, topics, lane, state, head_from, now_ms)
     except (KafkaError, TimeoutError) as error:
         raise Retryable(f"lane {lane}: cannot read its state: {type(error).__name__}") from error
-
-
-@asynccontextmanager
-async def _reader(client: Mapping[str, Any]) -> AsyncIterator[AIOKafkaConsumer]:
-    reader = AIOKafkaConsumer(
-        **client,
-        group_id=None,
-        auto_offset_reset="none",
-        isolation_level="read_committed",
-        check_crcs=True,
-        max_partition_fetch_bytes=4 * 1024 * 1024,
-        fetch_max_wait_ms=50,
-    )
-    await reader.start()
-    try:
-        yield reader
-    finally:
-        await stop_consumer(reader)
-
-
-async def _committed(
-    reader: AIOKafkaConsumer, tp: TopicPartition, first: int, end: int
-) -> AsyncIterator[Any]:
-    """Committed records of `tp` at offsets `first` … `end` - 1."""
-    if first >= end:
-        return
-    reader.assign([tp])
-    reader.seek(tp, first)
-    while await reader.position(tp) < end:
-        found = await reader.getmany(tp, timeout_ms=200)
-        for record in found.get(tp, ()):
-            if record.offset < end:
-                yield record
 
 
 async def _state(
@@ -110,7 +77,7 @@ async def _state(
     first = (await reader.beginning_offsets([tp]))[tp]
     end = (await reader.end_offsets([tp]))[tp]
     rows: dict[bytes, bytes] = {}
-    async for record in _committed(reader, tp, first, end):
+    async for record in committed_records(reader, tp, first, end):
         if record.value is None:
             rows.pop(record.key, None)
         else:
@@ -146,7 +113,7 @@ async def _replay_audit(
     last: Any = None
     while True:
         seen: list[Accepted] = []
-        async for record in _committed(reader, tp, low, high):
+        async for record in committed_records(reader, tp, low, high):
             seen += _accepted(record, lane, oldest_ms)
             blocks += 1
             if not steps:

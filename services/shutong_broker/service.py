@@ -11,7 +11,7 @@ import structlog
 
 from shutong_broker.collector import Collector
 from shutong_broker.engine import engine_of
-from shutong_broker.failpoint import Failpoint, Step, kill_at, no_failpoint
+from shutong_broker.failpoint import Failpoint, Step, no_failpoint
 from shutong_broker.grace import CheckpointGrace
 from shutong_broker.inbounds import InboundTopics
 from shutong_broker.lane import Lane
@@ -21,9 +21,11 @@ from shutong_broker.planner import Origin, Planner
 from shutong_broker.policies import PolicyBook
 from shutong_broker.wiring import LaneLimits, LaneWiring
 from shutong_core.audit.checkpoint import AUDIT, TreeName
+from shutong_core.audit.rotation import SIGNER
 from shutong_core.domain.errors import Fatal
 from shutong_core.runtime.checkpointfeed import CheckpointFeed
 from shutong_core.runtime.cluster import bus_name, ensure_topics
+from shutong_core.runtime.failpoint import kill_at
 from shutong_core.runtime.health import admin_server
 from shutong_core.runtime.lifecycle import Stop
 from shutong_core.runtime.node import Node
@@ -139,7 +141,7 @@ async def _serve_lanes(
         node.client,
         node.topics.checkpoints,
         origin.cluster,
-        node.keyring.publics("auditor"),
+        node.keyring.publics(SIGNER),
         lambda: lanes_all,
     )
     grace = CheckpointGrace(node.client, node.topics.audit, origin.cluster, checkpoints, _now_ms)

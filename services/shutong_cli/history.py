@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from shutong_cli.reading import require_keyring
@@ -15,6 +15,7 @@ from shutong_core.domain.changes import Assembler
 from shutong_core.domain.errors import Fatal, Rejected, Retryable
 from shutong_core.domain.version import ListVersion
 from shutong_core.runtime.cluster import partitions_of
+from shutong_core.runtime.consumers import committed_records, reading_committed
 from shutong_core.runtime.node import Node
 
 READ_S_MAX = 60.0
@@ -121,22 +122,7 @@ def _step(held: ListVersion | None, version: ListVersion) -> Step:
 async def _records(node: Node) -> AsyncGenerator[bytes, None]:
     """Values of all records that stand in control.lists now."""
     partition = TopicPartition(node.topics.lists, 0)
-    consumer = AIOKafkaConsumer(
-        **node.client,
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        auto_offset_reset="none",
-        check_crcs=True,
-        max_partition_fetch_bytes=2 * 1024 * 1024,
-    )
-    await consumer.start()
-    try:
-        consumer.assign([partition])
-        consumer.seek(partition, 0)
-        end = (await consumer.end_offsets([partition]))[partition]
-        while await consumer.position(partition) < end:
-            for records in (await consumer.getmany(timeout_ms=200)).values():
-                for record in records:
-                    yield record.value or b""
-    finally:
-        await consumer.stop()
+    async with reading_committed(node.client, max_partition_fetch_bytes=2 * 1024 * 1024) as reader:
+        end = (await reader.end_offsets([partition]))[partition]
+        async for record in committed_records(reader, partition, 0, end):
+            yield record.value or b""

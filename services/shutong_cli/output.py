@@ -30,6 +30,15 @@ ProducerUrl = Annotated[
     str | None,
     typer.Option(metavar="URL", help="接入服务，默认本机 Producer service, default here."),
 ]
+#: Coordinates of one input record, as its intake receipt names them.
+DatasetId = Annotated[str, typer.Option("--dataset", "-d", metavar="ID", help="数据资源 Dataset.")]
+LaneNumber = Annotated[
+    int, typer.Option("--lane", "-l", min=0, help="分道 Lane (inbound partition).")
+]
+InputOffset = Annotated[int, typer.Option("--offset", "-o", min=0, help="输入偏移 Input offset.")]
+LoadingGrant = Annotated[
+    str, typer.Option(metavar="GRANT", help="该许可补装游标的裁决 Of its loading cursor.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="输出 JSON Print JSON.")]
 
 

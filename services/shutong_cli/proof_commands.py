@@ -12,12 +12,24 @@ import typer
 from shutong_auditor.cosigning import parse_witness
 from shutong_auditor.prove import make_proof
 from shutong_cli.onrecord import on_record
-from shutong_cli.output import AsJson, console, examples, print_json, safe, say
+from shutong_cli.output import (
+    AsJson,
+    DatasetId,
+    InputOffset,
+    LaneNumber,
+    LoadingGrant,
+    console,
+    examples,
+    print_json,
+    safe,
+    say,
+)
 from shutong_cli.reading import require_keyring
 from shutong_cli.session import open_session
 from shutong_core.audit.acts import ActName
 from shutong_core.audit.proof import PROOF_BYTES_MAX, Proof, check_proof, parse_proof
 from shutong_core.audit.proofwords import proof_verdict
+from shutong_core.audit.rotation import SIGNER
 from shutong_core.audit.signednote import NOTE_BYTES_MAX, SignedNote, parse_note
 from shutong_core.audit.trust import TRUST_BYTES_MAX, TrustBundle, parse_trust
 from shutong_core.domain.errors import Rejected
@@ -55,16 +67,10 @@ def trust(out: Out = None) -> None:
 
 
 def prove(
-    dataset: Annotated[
-        str, typer.Option("--dataset", "-d", metavar="ID", help="数据资源 Dataset.")
-    ],
-    lane: Annotated[
-        int, typer.Option("--lane", "-l", min=0, help="分道 Lane (inbound partition).")
-    ],
-    offset: Annotated[int, typer.Option("--offset", "-o", min=0, help="输入偏移 Input offset.")],
-    loading: Annotated[
-        str, typer.Option(metavar="GRANT", help="该许可补装游标的裁决 Of its loading cursor.")
-    ] = "",
+    dataset: DatasetId,
+    lane: LaneNumber,
+    offset: InputOffset,
+    loading: LoadingGrant = "",
     out: Out = None,
 ) -> None:
     """为一条记录出具证明：投放给谁，或因何未投放。
@@ -155,7 +161,7 @@ def read_note(path: Path) -> SignedNote:
 async def _bundle(node: Node) -> TrustBundle:
     witnesses = tuple(parse_witness(text).key for text in node.settings.auditor.witnesses)
     require_keyring(node)
-    publics = node.keyring.publics("auditor")()
+    publics = node.keyring.publics(SIGNER)()
     if not publics:
         raise Rejected(
             "密钥环中还没有审计方的公钥：请先启动审计服务。"

@@ -29,6 +29,7 @@ from shutong_core.audit.certificate import (
     encode_certificate,
     parse_certificate,
 )
+from shutong_core.audit.rotation import SIGNER
 from shutong_core.domain.errors import Rejected
 from shutong_core.domain.regions import Level
 from shutong_core.runtime.cluster import bus_name, partitions_of
@@ -272,7 +273,7 @@ async def _certificate(node: Node, asked: tuple[str, str, str]) -> bytes:
     )
     days = f"{asked[1]} to {asked[2]}"
     await on_record(node, ActName.AUDIT_CERTIFY, f"organisation/{asked[0]}", days)
-    signer = node.keyring.signer("auditor")
+    signer = node.keyring.signer(SIGNER)
     return encode_certificate(body, signer.key_id, signer.sign)
 
 

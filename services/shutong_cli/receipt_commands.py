@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -28,7 +28,7 @@ from shutong_core.audit.receipts import encode_receipt
 from shutong_core.domain.errors import Fatal, Rejected, Retryable
 from shutong_core.runtime.ackedwriter import AckedWriter, Unacknowledged
 from shutong_core.runtime.cluster import bus_name, partitions_of
-from shutong_core.runtime.consumers import stop_consumer
+from shutong_core.runtime.consumers import reading_committed
 from shutong_core.runtime.durablefile import write_durably
 from shutong_core.runtime.keyring import key_id_of
 from shutong_core.runtime.node import Node
@@ -131,29 +131,22 @@ async def countersign(
 
 
 async def _read(node: Node, topic: str, partitions: int, keeper: OwnReceipts) -> None:
-    consumer = AIOKafkaConsumer(
-        **node.client,
-        isolation_level="read_committed",
-        auto_offset_reset="none",
-        check_crcs=True,
-        max_partition_fetch_bytes=4 * 1024 * 1024,
-    )
     try:
-        await consumer.start()
-        for number in range(partitions):
-            place = TopicPartition(topic, number)
-            consumer.assign([place])
-            first = (await consumer.beginning_offsets([place]))[place]
-            end = (await consumer.end_offsets([place]))[place]
-            consumer.seek(place, keeper.begin(number, first))
-            while await consumer.position(place) < end:
-                for record in (await consumer.getmany(place, timeout_ms=200)).get(place, ()):
-                    keeper.feed(number, record.offset, record.headers, record.key, record.value)
-            keeper.at_end(number, await consumer.position(place))
+        async with reading_committed(
+            node.client, max_partition_fetch_bytes=4 * 1024 * 1024
+        ) as consumer:
+            for number in range(partitions):
+                place = TopicPartition(topic, number)
+                consumer.assign([place])
+                first = (await consumer.beginning_offsets([place]))[place]
+                end = (await consumer.end_offsets([place]))[place]
+                consumer.seek(place, keeper.begin(number, first))
+                while await consumer.position(place) < end:
+                    for record in (await consumer.getmany(place, timeout_ms=200)).get(place, ()):
+                        keeper.feed(number, record.offset, record.headers, record.key, record.value)
+                keeper.at_end(number, await consumer.position(place))
     except KafkaError as error:
         raise Retryable(f"{topic} cannot be read: {type(error).__name__}") from error
-    finally:
-        await stop_consumer(consumer)
 
 
 async def _write(node: Node, records: list[KafkaRecord]) -> None:

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from itertools import islice
-from typing import Annotated, Any
 
 import typer
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
-from shutong_auditor.rowsearch import FoundRow, find_row
+from shutong_auditor.rowsearch import FoundRow, find_row, first_at
 from shutong_broker.policy.build import build_policy
 from shutong_broker.policy.model import DatasetPolicy, InboundRecord
 from shutong_cli.history import read_version
-from shutong_cli.output import AsJson, console, examples, print_json, safe
+from shutong_cli.output import (
+    AsJson,
+    DatasetId,
+    InputOffset,
+    LaneNumber,
+    LoadingGrant,
+    console,
+    examples,
+    print_json,
+    safe,
+)
 from shutong_cli.reading import read_in_force
 from shutong_cli.replay import Audited, replay
 from shutong_cli.session import open_session
@@ -22,7 +31,7 @@ from shutong_cli.verdictview import verdict_json
 from shutong_core.audit.rowtree import parse_row, prove_row
 from shutong_core.audit.verdict import Verdict
 from shutong_core.domain.errors import Rejected, Retryable
-from shutong_core.runtime.consumers import stop_consumer
+from shutong_core.runtime.consumers import reading_committed
 from shutong_core.runtime.lifecycle import EXIT_FATAL
 from shutong_core.runtime.node import Node
 
@@ -37,16 +46,10 @@ def register(app: typer.Typer) -> None:
 
 
 def again(
-    dataset: Annotated[
-        str, typer.Option("--dataset", "-d", metavar="ID", help="数据资源 Dataset.")
-    ],
-    lane: Annotated[
-        int, typer.Option("--lane", "-l", min=0, help="分道 Lane (inbound partition).")
-    ],
-    offset: Annotated[int, typer.Option("--offset", "-o", min=0, help="输入偏移 Input offset.")],
-    loading: Annotated[
-        str, typer.Option(metavar="GRANT", help="该许可补装游标的裁决 Of its loading cursor.")
-    ] = "",
+    dataset: DatasetId,
+    lane: LaneNumber,
+    offset: InputOffset,
+    loading: LoadingGrant = "",
     as_json: AsJson = False,
 ) -> None:
     """依当时的清单重新裁决一条记录，与审计比对。
@@ -107,30 +110,14 @@ async def _inbound(node: Node, place: tuple[str, int, int]) -> InboundRecord:
     """The record itself. Raises Rejected if it is past its term, Retryable."""
     dataset, lane, offset = place
     partition = TopicPartition(node.topics.inbound(dataset), lane)
-    consumer = AIOKafkaConsumer(
-        **node.client,
-        group_id=None,
-        auto_offset_reset="none",
-        isolation_level="read_committed",
-        check_crcs=True,
-        max_partition_fetch_bytes=2 * 1024 * 1024,
-    )
     try:
-        async with asyncio.timeout(READ_S_MAX):
-            await consumer.start()
-            consumer.assign([partition])
-            first = (await consumer.beginning_offsets([partition]))[partition]
-            end = (await consumer.end_offsets([partition]))[partition]
-            found: Any = None
-            if first <= offset < end:
-                consumer.seek(partition, offset)
-                while found is None and await consumer.position(partition) <= offset:
-                    some = await consumer.getmany(partition, timeout_ms=200, max_records=1)
-                    found = next(iter(some.get(partition, ())), None)
+        async with (
+            asyncio.timeout(READ_S_MAX),
+            reading_committed(node.client, max_partition_fetch_bytes=2 * 1024 * 1024) as reader,
+        ):
+            found = await first_at(reader, partition, offset)
     except (KafkaError, TimeoutError) as error:
         raise Retryable(f"the record cannot be read: {type(error).__name__}") from error
-    finally:
-        await stop_consumer(consumer)
     if found is None or found.offset != offset:
         raise Rejected(
             f"{dataset} 分道 {lane} 偏移 {offset} 的记录已过保存期，无法重新裁决。"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -23,6 +22,7 @@ from shutong_consumer.refused import MEDIA_TYPE, RequestRefused
 from shutong_consumer.rights import Right
 from shutong_core.audit.access import named
 from shutong_core.domain.reasons import Reason
+from shutong_core.runtime.httpbody import BodyTooLarge, bounded_body
 from shutong_core.runtime.metrics import Metrics
 
 BODY_BYTES_MAX = 16 * 1024
@@ -166,14 +166,10 @@ def _receipts_route(app: FastAPI, interface: Interface) -> None:
 
 async def _posted(request: Request) -> dict[str, str]:
     """The posted object: `cursor` and perhaps `territory`, both text. Raises RequestRefused."""
-    body = bytearray()
     try:
-        async with asyncio.timeout(BODY_S_MAX):
-            async for piece in request.stream():
-                body += piece
-                if len(body) > BODY_BYTES_MAX:
-                    raise RequestRefused(Reason.TOO_LARGE)
-        found: Any = json.loads(bytes(body))
+        found: Any = json.loads(await bounded_body(request, BODY_BYTES_MAX, BODY_S_MAX))
+    except BodyTooLarge:
+        raise RequestRefused(Reason.TOO_LARGE) from None
     except (TimeoutError, ValueError, RecursionError):
         found = None
     names = {"cursor", "territory"}

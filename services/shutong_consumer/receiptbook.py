@@ -13,12 +13,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from shutong_consumer.chains import Stand, decode_stand, encode_stand
 from shutong_core.audit.encoding import text
 from shutong_core.domain.errors import Rejected, Retryable
+from shutong_core.runtime.consumers import committed_consumer
 
 STAND_HEADER = "shutong_stand"
 _MAC_BYTES = 32
@@ -132,13 +133,8 @@ class ReceiptBook:
             await asyncio.sleep(_RETRY_S)
 
     async def _follow(self) -> None:
-        consumer = AIOKafkaConsumer(
-            **self._client,
-            group_id=None,
-            isolation_level="read_committed",
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            check_crcs=True,
+        consumer = committed_consumer(
+            self._client,
             request_timeout_ms=int(_ANSWER_S * 1000),
         )
         try:

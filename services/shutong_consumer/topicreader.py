@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from shutong_consumer.inbox import Ready, Window
 from shutong_core.domain.errors import Rejected, Retryable
+from shutong_core.runtime.consumers import committed_consumer
 
 #: Of one window; a record may have 2 MiB, so one always fits.
 WINDOW_BYTES_MAX = 2 * 1024 * 1024
@@ -59,13 +60,8 @@ class _Source:
 
     def __init__(self, client: Mapping[str, Any], topic: str, wait_ms: int) -> None:
         self._topic = topic
-        self._consumer = AIOKafkaConsumer(
-            **client,
-            group_id=None,
-            isolation_level="read_committed",
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            check_crcs=True,
+        self._consumer = committed_consumer(
+            client,
             fetch_max_wait_ms=wait_ms,
             fetch_max_bytes=WINDOW_BYTES_MAX,
             max_partition_fetch_bytes=WINDOW_BYTES_MAX,

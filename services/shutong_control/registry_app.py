@@ -7,7 +7,6 @@ secrets, and the listener is on loopback unless it has TLS.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -28,6 +27,7 @@ from shutong_control.registry import (
     not_permitted,
     unknown_route,
 )
+from shutong_core.runtime.httpbody import BodyTooLarge, bounded_body
 from shutong_core.wire.findings import TEXT_BYTES_MAX
 from shutong_core.wire.schemarecords import Registry
 from shutong_core.wire.topics import Topics
@@ -186,14 +186,10 @@ def _takes_new_fields(request: Request) -> bool:
 
 
 async def _posted(request: Request) -> dict[str, Any]:
-    body = bytearray()
     try:
-        async with asyncio.timeout(BODY_S_MAX):
-            async for piece in request.stream():
-                body += piece
-                if len(body) > BODY_BYTES_MAX:
-                    raise RegistryRefused(42201, "Invalid schema: too large")
-        found: Any = json.loads(bytes(body))
+        found: Any = json.loads(await bounded_body(request, BODY_BYTES_MAX, BODY_S_MAX))
+    except BodyTooLarge:
+        raise RegistryRefused(42201, "Invalid schema: too large") from None
     except (TimeoutError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 from shutong_core.domain.errors import Fatal
+from shutong_core.runtime.failpoint import kill_at
 
 Step = Literal["before-ack", "after-ack", "between-batches"]
 Failpoint = Callable[[Step], None]
@@ -27,17 +26,4 @@ def failpoint_of(text: str | None) -> Failpoint:
     step, _, count = text.partition(":")
     if step not in get_args(Step) or not count.isdecimal() or int(count) < 1:
         raise Fatal(f"failpoint must be <step>:<n>, step one of {', '.join(get_args(Step))}")
-    return kill_at(cast(Step, step), int(count))
-
-
-def kill_at(step: Step, nth: int) -> Failpoint:
-    """A failpoint that ends this process by SIGKILL at the `nth` time it reaches `step`."""
-    seen = 0
-
-    def check(here: Step) -> None:
-        nonlocal seen
-        seen += here == step
-        if here == step and seen == nth:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    return check
+    return kill_at(step, int(count))

@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from shutong_core.domain.errors import Rejected
+from shutong_core.runtime.consumers import committed_consumer
 from shutong_core.wire.quarantine import read_quarantine_headers
 from shutong_producer.refusals import ENTRIES_MAX, RefusalIndex
 
@@ -72,12 +73,8 @@ class QuarantineTail:
             await asyncio.sleep(_RETRY_S)
 
     async def _tenure(self) -> None:
-        consumer = AIOKafkaConsumer(
-            **self._client,
-            group_id=None,
-            isolation_level="read_committed",
-            auto_offset_reset="none",
-            check_crcs=True,
+        consumer = committed_consumer(
+            self._client,
             fetch_max_wait_ms=_POLL_MS,
             max_partition_fetch_bytes=_FETCH_BYTES_MAX,
         )

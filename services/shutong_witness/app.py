@@ -30,6 +30,7 @@ from shutong_core.audit.witnessing import (
     parse_request,
 )
 from shutong_core.domain.errors import Rejected
+from shutong_core.runtime.httpbody import BodyTooLarge, bounded_body
 from shutong_core.runtime.metrics import Metrics
 from shutong_witness.memory import WitnessMemory
 
@@ -110,14 +111,9 @@ def _refused(error: NotCosigned, metrics: Metrics) -> Response:
 
 async def _body(request: Request) -> bytes:
     """The body. Raises Rejected if it is too long or does not come in time."""
-    parts, length = [], 0
     try:
-        async with asyncio.timeout(BODY_S_MAX):
-            async for part in request.stream():
-                length += len(part)
-                if length > REQUEST_BYTES_MAX:
-                    raise Rejected(f"more than {REQUEST_BYTES_MAX} bytes")
-                parts.append(part)
+        return await bounded_body(request, REQUEST_BYTES_MAX, BODY_S_MAX)
+    except BodyTooLarge:
+        raise Rejected(f"more than {REQUEST_BYTES_MAX} bytes") from None
     except (TimeoutError, ClientDisconnect) as error:
         raise Rejected("the body did not come in time") from error
-    return b"".join(parts)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from aiokafka import TopicPartition
@@ -24,18 +23,8 @@ from shutong_core.audit.merkle import check_inclusion, inclusion_proof, leaf_has
 from shutong_core.audit.rowtree import block_leaf, row_root
 from shutong_core.audit.trust import TrustBundle
 from shutong_core.domain.errors import Fatal, Rejected
-from shutong_core.runtime.kafka_server import EmbeddedKafka
 
 pytestmark = pytest.mark.kafka
-
-
-@pytest.fixture
-async def bus(
-    kafka: EmbeddedKafka, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AuditedBus:
-    made = AuditedBus(kafka, prefix, tmp_path / "data")
-    await made.create(monkeypatch)
-    return made
 
 
 async def test_checkpoints_of_every_tree_are_published_and_prove_blocks_and_events(

@@ -15,19 +15,9 @@ from kafka.audited_bus import LANES, AuditedBus, until
 from shutong_broker.grace import CheckpointGrace
 from shutong_core.audit.checkpoint import Checkpoint
 from shutong_core.runtime.checkpointfeed import CheckpointFeed
-from shutong_core.runtime.kafka_server import EmbeddedKafka
 from shutong_core.runtime.keyring import Signer
 
 pytestmark = pytest.mark.kafka
-
-
-@pytest.fixture
-async def bus(
-    kafka: EmbeddedKafka, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AuditedBus:
-    made = AuditedBus(kafka, prefix, tmp_path / "data")
-    await made.create(monkeypatch)
-    return made
 
 
 class Clock:

@@ -18,7 +18,6 @@ from shutong_auditor.index.indexer import Indexer
 from shutong_auditor.receiptwatch import ReceiptWatch
 from shutong_auditor.service import agency_signed
 from shutong_core.audit.receipts import DeliveryReceipt, encode_receipt
-from shutong_core.runtime.kafka_server import EmbeddedKafka
 from unit.test_index import TABLE, indexed
 
 pytestmark = pytest.mark.kafka
@@ -27,16 +26,12 @@ PRIVATE = Ed25519PrivateKey.from_private_bytes(filled("agency", 32))
 
 
 @pytest.fixture
-async def bus(
-    kafka: EmbeddedKafka, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AuditedBus:
-    made = AuditedBus(kafka, prefix, tmp_path / "data")
-    await made.create(monkeypatch)
-    made.node.keyring.trust(f"agency/{ORGANISATION}", PRIVATE.public_key().public_bytes_raw())
-    for lane in made.lanes:
+async def bus(bus: AuditedBus) -> AuditedBus:
+    bus.node.keyring.trust(f"agency/{ORGANISATION}", PRIVATE.public_key().public_bytes_raw())
+    for lane in bus.lanes:
         for _ in range(3):
             lane.add_block()
-    return made
+    return bus
 
 
 @pytest.fixture

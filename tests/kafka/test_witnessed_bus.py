@@ -19,7 +19,6 @@ from shutong_core.audit.signednote import NoteKey, parse_vkey, verified_by
 from shutong_core.audit.trust import TrustBundle
 from shutong_core.runtime.freeports import free_port
 from shutong_core.runtime.httpserver import HttpServer
-from shutong_core.runtime.kafka_server import EmbeddedKafka
 from shutong_core.runtime.node import Node
 from shutong_core.runtime.servicesettings import Listener
 from shutong_core.runtime.settings import load_settings
@@ -67,15 +66,6 @@ class Office:
             yield
         finally:
             await server.stop()
-
-
-@pytest.fixture
-async def bus(
-    kafka: EmbeddedKafka, prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AuditedBus:
-    made = AuditedBus(kafka, prefix, tmp_path / "data")
-    await made.create(monkeypatch)
-    return made
 
 
 def witnessed(bus: AuditedBus, office: Office) -> Node:

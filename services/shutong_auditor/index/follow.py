@@ -17,7 +17,7 @@ from shutong_auditor.index.listshelf import ListShelf
 from shutong_core.audit.block import Body, Header, parse_block
 from shutong_core.domain.changes import Verify
 from shutong_core.domain.errors import Rejected, Retryable
-from shutong_core.runtime.consumers import stop_consumer
+from shutong_core.runtime.consumers import reading_committed
 from shutong_core.wire.topics import Topics
 
 RETRY_S = 1.0
@@ -113,34 +113,27 @@ class IndexFollower:
 
     async def _follow(self, *, once: bool) -> None:
         shelf = ListShelf(self._client, self._lists, self._verify)
-        consumer = AIOKafkaConsumer(
-            **self._client,
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            isolation_level="read_committed",
-            check_crcs=True,
+        async with reading_committed(
+            self._client,
+            _ANSWER_S,
             max_partition_fetch_bytes=_FETCH_BYTES_MAX,
             fetch_max_wait_ms=_POLL_MS,
-        )
-        async with asyncio.timeout(_ANSWER_S):
-            await consumer.start()
-        try:
-            consumer.assign(self._places)
-            first = await consumer.beginning_offsets(self._places)
-            ends = await consumer.end_offsets(self._places)
-            for place in self._places:
-                known = await asyncio.to_thread(self._next_offset, place)
-                consumer.seek(place, max(known, first[place]))
-            self._reached, self._consumer = {}, consumer
-            while not once or self._behind(ends):
-                await self._take(consumer, shelf)
-                if not self._behind(ends):
-                    self.problem = None
-        finally:
-            self._consumer = None
-            await shelf.close()
-            await stop_consumer(consumer)
+        ) as consumer:
+            try:
+                consumer.assign(self._places)
+                first = await consumer.beginning_offsets(self._places)
+                ends = await consumer.end_offsets(self._places)
+                for place in self._places:
+                    known = await asyncio.to_thread(self._next_offset, place)
+                    consumer.seek(place, max(known, first[place]))
+                self._reached, self._consumer = {}, consumer
+                while not once or self._behind(ends):
+                    await self._take(consumer, shelf)
+                    if not self._behind(ends):
+                        self.problem = None
+            finally:
+                self._consumer = None
+                await shelf.close()
 
     def _next_offset(self, place: TopicPartition) -> int:
         if place.topic == self._audit:

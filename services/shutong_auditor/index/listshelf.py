@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from shutong_core.domain.changes import Assembler, Verify
 from shutong_core.domain.errors import Rejected
 from shutong_core.domain.version import ListVersion
-from shutong_core.runtime.consumers import stop_consumer
+from shutong_core.runtime.consumers import committed_consumer, stop_consumer
 
 #: Versions at hand. Rows that did not change are shared, so one more costs its indexes only.
 KEPT_MAX = 32
@@ -84,15 +84,7 @@ class ListShelf:
 
     async def _reader(self) -> AIOKafkaConsumer:
         if self._consumer is None:
-            consumer = AIOKafkaConsumer(
-                **self._client,
-                group_id=None,
-                enable_auto_commit=False,
-                auto_offset_reset="none",
-                isolation_level="read_committed",
-                check_crcs=True,
-                max_partition_fetch_bytes=2 * 1024 * 1024,
-            )
+            consumer = committed_consumer(self._client, max_partition_fetch_bytes=2 * 1024 * 1024)
             async with asyncio.timeout(_START_S):
                 await consumer.start()
             self._consumer = consumer

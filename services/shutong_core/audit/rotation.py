@@ -21,6 +21,7 @@ from shutong_core.audit.signednote import (
 from shutong_core.domain.errors import Rejected
 
 FORMAT = "shutong-rotation-v1"
+#: Name of the key that signs checkpoints and certificates.
 SIGNER = "auditor"
 
 

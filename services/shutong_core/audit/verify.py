@@ -42,6 +42,15 @@ class Totals:
     placed: int = 0
     after_abort: int = 0
 
+    def add(self, other: Totals) -> None:
+        """Add what other blocks add up to."""
+        self.blocks += other.blocks
+        self.bodies += other.bodies
+        self.rows += other.rows
+        self.refused += other.refused
+        self.placed += other.placed
+        self.after_abort += other.after_abort
+
 
 class LaneVerifier:
     """Feed it one lane's blocks in order, then `finish`.

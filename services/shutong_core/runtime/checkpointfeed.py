@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 
 from shutong_core.audit.checkpoint import TreeName
 from shutong_core.audit.treeheads import TreeHead, TreeHeads
-from shutong_core.runtime.consumers import stop_consumer
+from shutong_core.runtime.consumers import reading_committed
 
 RETRY_S = 0.5
 #: Records to look back over for a first checkpoint of every tree; then so many times as many.
@@ -90,18 +90,7 @@ class CheckpointFeed:
             await asyncio.sleep(RETRY_S)
 
     async def _follow(self) -> None:
-        consumer = AIOKafkaConsumer(
-            **self._client,
-            group_id=None,
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            isolation_level="read_committed",
-            check_crcs=True,
-            fetch_max_wait_ms=200,
-        )
-        async with asyncio.timeout(_ANSWER_S):
-            await consumer.start()
-        try:
+        async with reading_committed(self._client, _ANSWER_S, fetch_max_wait_ms=200) as consumer:
             consumer.assign([self._place])
             if self._next is None:
                 await self._begin(consumer)
@@ -114,8 +103,6 @@ class CheckpointFeed:
             self.problem = None
             while True:
                 await self._take(consumer, self._heads)
-        finally:
-            await stop_consumer(consumer)
 
     async def _begin(self, consumer: AIOKafkaConsumer) -> None:
         """Read far enough back to know every tree there is."""

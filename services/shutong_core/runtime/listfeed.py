@@ -30,7 +30,7 @@ from aiokafka.structs import ConsumerRecord
 from shutong_core.domain.errors import Retryable
 from shutong_core.domain.steps import Steps
 from shutong_core.domain.version import ListVersion
-from shutong_core.runtime.consumers import stop_consumer
+from shutong_core.runtime.consumers import committed_consumer, stop_consumer
 from shutong_core.runtime.listlease import LEASE_S, Lease
 from shutong_core.runtime.listview import ListView, Verify
 from shutong_core.runtime.slices import BRISK, GENTLE, in_slices
@@ -207,12 +207,8 @@ class ListFeed:
 
     async def _follow(self) -> None:
         """Follow with one client until it fails."""
-        consumer = AIOKafkaConsumer(
-            **self._client,
-            isolation_level="read_committed",
-            enable_auto_commit=False,
-            auto_offset_reset="none",
-            check_crcs=True,
+        consumer = committed_consumer(
+            self._client,
             fetch_max_wait_ms=FETCH_WAIT_MS,
             request_timeout_ms=int(ANSWER_S * 1000),
             max_partition_fetch_bytes=2 * 1024 * 1024,

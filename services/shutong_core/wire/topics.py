@@ -7,7 +7,7 @@ business time stands in the record.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from shutong_core.domain.catalogue import Dataset
@@ -191,6 +191,11 @@ def topic_specs(
 def delivery_partition(lane: int, partitions: int) -> int:
     """Which partition of a delivery topic lane `lane` writes to."""
     return lane % partitions
+
+
+def lanes_writing_to(partition: int, partitions: int, lanes: Iterable[int]) -> list[int]:
+    """Which of `lanes` write to partition `partition` of a delivery topic."""
+    return [lane for lane in lanes if delivery_partition(lane, partitions) == partition]
 
 
 def _common(bytes_max: int, min_isr: int) -> dict[str, str]:
